@@ -1,0 +1,1 @@
+"""Automatic structured pruning of Keras models during federated training with TFF."""

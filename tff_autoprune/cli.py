@@ -1,0 +1,51 @@
+"""What every command shares: absl flags, one-line errors, nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app
+
+from tff_autoprune.errors import UserError
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def _quiet_tensorflow() -> None:
+    """Hides TensorFlow's start-up chatter; must run before TensorFlow is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_DEPRECATION_WARNINGS", "0")
+
+
+def _exit_on_sigterm(signum: int, frame: object) -> None:
+    del frame
+    # SystemExit unwinds the stack, so `finally` blocks and atexit handlers run.
+    sys.exit(128 + signum)
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs `main` as a command.
+
+    `main` imports TensorFlow itself, inside the function: `--help` must answer at once.
+    A `UserError` becomes one line on stderr and exit code 2. SIGTERM unwinds like an exception.
+
+    Args:
+      main: Takes the positional arguments, the program's name first.
+    """
+    _quiet_tensorflow()
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except UserError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(USER_ERROR_EXIT_CODE)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+
+    app.run(guarded)
