@@ -1,16 +1,16 @@
 """The run directory: where one training run keeps everything that it made.
 
-    RUN/
-      config.json     what was really used, with package versions
-      metrics.csv     a line a round
-      pruning.csv     a line a pruning decision
-      summary.json    the figures; every command adds its own section
-      tensorboard/    events
-      models/         dense.keras, pruned.keras
-      tflite/         NAME.FORMAT.tflite
-      plots/          NAME.png
-      checkpoints/    what --resume starts from
-      report.html     the page a person reads
+RUN/
+  config.json     what was really used, with package versions
+  metrics.csv     a line a round
+  pruning.csv     a line a pruning decision
+  summary.json    the figures; every command adds its own section
+  tensorboard/    events
+  models/         dense.keras, pruned.keras
+  tflite/         NAME.FORMAT.tflite
+  plots/          NAME.png
+  checkpoints/    what --resume starts from
+  report.html     the page a person reads
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunDirectory:
         self.plots = self.path / "plots"
         self.checkpoints = self.path / "checkpoints"
 
-    def require(self, *names: str) -> "RunDirectory":
+    def require(self, *names: str) -> RunDirectory:
         """Returns self if the named files (attributes of this class) exist.
 
         Raises:

@@ -8,8 +8,8 @@ A method is a pure state machine on the server:
     program <── Decisions: cut these filters, accept, restore, stop, penalty ────────── method
 
 It is asked before the first round (`round_num` 0) and after every round. Its state is plain JSON
-(dict, list, str, int, float, bool, None), which the program checkpoints: a resumed run decides as an
-uninterrupted one. It sees only what the aggregator released, so whatever privacy guarantee the
+(dict, list, str, int, float, bool, None), which the program checkpoints: a resumed run decides as
+an uninterrupted one. It sees only what the aggregator released, so whatever privacy guarantee the
 aggregator gives holds for the pruned model too (post-processing).
 """
 
@@ -108,11 +108,11 @@ class Observation:
 
     round_num: int
     total_rounds: int
-    model: "tf.keras.Model"
+    model: tf.keras.Model
     pseudo_gradient: Optional[Sequence[np.ndarray]]
     train_metrics: Mapping[str, float]
     feedback: Optional[Feedback]
-    evaluate: Callable[["tf.keras.Model"], Feedback]
+    evaluate: Callable[[tf.keras.Model], Feedback]
 
 
 class PruningMethod(abc.ABC):
@@ -122,7 +122,7 @@ class PruningMethod(abc.ABC):
     wants_feedback: bool = False
 
     @abc.abstractmethod
-    def initialize(self, model: "tf.keras.Model") -> State:
+    def initialize(self, model: tf.keras.Model) -> State:
         """Returns the state before the first round, for the dense `model`."""
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class NoPruning(base.PruningMethod):
     """Never decides anything."""
 
-    def initialize(self, model: "tf.keras.Model") -> base.State:
+    def initialize(self, model: tf.keras.Model) -> base.State:
         """Returns an empty state."""
         del model
         return {}

@@ -1,0 +1,265 @@
+"""The configuration of a run: every field, its default, what it may be, what it means.
+
+`configs/*.py` start from `default()` and set what differs; flags override single fields
+(`--config.federated.rounds=20`). `validate` is called before any work starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Union
+
+import ml_collections
+from ml_collections import config_dict
+
+from tff_autoprune.errors import UserError
+
+if TYPE_CHECKING:
+    from tff_autoprune.data import FederatedData
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of the configuration.
+
+    Attributes:
+      default: Its default; None makes the field optional.
+      kind: Its type. An int is taken where a float is wanted.
+      help: What it means.
+      allowed: What values it may have, in words.
+      check: Whether a value is allowed.
+    """
+
+    default: Any
+    kind: type
+    help: str
+    allowed: str = "any value"
+    check: Callable[[Any], bool] = lambda value: True
+
+
+def _positive(kind: type, default: Any, text: str) -> Field:
+    return Field(default, kind, text, "a number > 0", lambda v: math.isfinite(v) and v > 0)
+
+
+def _at_least(kind: type, least: float, default: Any, text: str) -> Field:
+    return Field(
+        default, kind, text, f"a number >= {least}", lambda v: math.isfinite(v) and v >= least
+    )
+
+
+def _fraction(default: Any, text: str) -> Field:
+    return Field(default, float, text, "a number >= 0 and < 1", lambda v: 0 <= v < 1)
+
+
+def _choice(default: str, choices: tuple[str, ...], text: str) -> Field:
+    return Field(default, str, text, f"one of {', '.join(choices)}", lambda v: v in choices)
+
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
+SCHEDULES = ("constant", "cosine", "linear")
+AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
+METHODS = ("none", "paper", "uniform", "auto")
+FORMATS = ("float32", "float16", "dynamic_int8", "full_int8")
+
+SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
+    "seed": _at_least(int, 0, 0, "Everything random derives from it."),
+    "data": {
+        "name": Field("fontwriters", str, "The data set.", "a data set's name"),
+        "path": Field(None, str, "Folder or file of your own copy, for the sets that need one."),
+        "cache_dir": Field(None, str, "Where rendered data sets are kept."),
+        "invert": Field(False, bool, "Whether pixels become 1 - value (ink 1, paper 0)."),
+        "crop": Field(None, tuple, "(start, stop): rows and columns kept, as image[start:stop]."),
+        "resize": _positive(int, None, "Height and width in pixels after resizing."),
+        "writers": _positive(int, None, "fontwriters: number of writers."),
+        "identities": _positive(int, None, "avatars: number of identities."),
+        "label": Field(None, str, "celeba: the attribute to predict."),
+        "only_digits": Field(None, bool, "femnist: only the ten digits."),
+        "validation_fraction": _fraction(None, "Share of clients held out for validation."),
+        "test_fraction": _fraction(None, "Share of clients held out for the test."),
+    },
+    "model": {
+        "name": Field("cnn", str, "cnn, resnet, inception, a Keras file or module:function."),
+        "filters": Field(None, tuple, "Widths of the built-in networks."),
+        "normalization": Field(None, str, "resnet: batch or group."),
+        "group_size": _positive(int, None, "resnet: channels in a group of group normalization."),
+    },
+    "federated": {
+        "rounds": _positive(int, 200, "Rounds of federated averaging."),
+        "clients_per_round": _positive(int, 10, "Clients sampled in each round."),
+        "local_epochs": _positive(int, 2, "Epochs over its own examples that a client trains."),
+        "batch_size": _positive(int, 20, "Examples in a client's batch."),
+        "max_examples": _positive(int, None, "Examples used of a client, at most."),
+        "client_optimizer": _choice("adam", OPTIMIZERS, "Optimizer on the clients."),
+        "client_learning_rate": _positive(float, 1e-3, "Its learning rate."),
+        "client_learning_rate_schedule": _choice(
+            "constant", SCHEDULES, "How the client learning rate falls over the rounds."
+        ),
+        "server_optimizer": _choice("sgd", OPTIMIZERS, "Optimizer on the server."),
+        "server_learning_rate": _positive(float, 1.0, "Its learning rate."),
+        "client_weighting": _choice(
+            "examples", ("examples", "uniform"), "How client updates are weighted."
+        ),
+        "batch_norm": _choice(
+            "aggregate",
+            ("aggregate", "average"),
+            "Batch-norm statistics: law of total variance, or the plain average of the reference.",
+        ),
+        "feedback_fraction": _fraction(
+            0.1, "Share of a client's examples held out for feedback, if the method wants it."
+        ),
+        "evaluate_every": _positive(int, 10, "Rounds between evaluations on validation clients."),
+        "evaluation_clients": _positive(int, 30, "Validation clients sampled for them, at most."),
+        "dropout_probability": _fraction(0.0, "Probability that a client returns nothing."),
+        "max_attempts": _positive(int, 5, "Samples tried for a round whose whole cohort fails."),
+        "checkpoint_every": _positive(int, 10, "Rounds between checkpoints."),
+    },
+    "aggregator": {
+        "name": _choice("mean", AGGREGATORS, "How client updates are aggregated."),
+        "zeroing": Field(True, bool, "robust, secure, compressed: zero extreme updates."),
+        "clipping": Field(True, bool, "robust, secure, compressed: clip large updates."),
+        "dp_noise_multiplier": _at_least(float, 0, 1.0, "dp: noise over clipping norm."),
+        "dp_delta": _positive(float, 1e-5, "dp: delta at which epsilon is reported."),
+    },
+    "pruning": {
+        "method": _choice("auto", METHODS, "The pruning method."),
+        "tolerance": _at_least(
+            float, 0, None, "auto: points of accuracy that may be lost (default 1)."
+        ),
+        "target_parameters": _positive(int, None, "auto: parameters to reach."),
+        "target_flops": _positive(int, None, "auto: FLOPs of an inference to reach."),
+        "target_bytes": _positive(int, None, "auto: bytes of the float32 model to reach."),
+        "target_latency_ms": _positive(float, None, "auto: milliseconds on this host to reach."),
+        "paper_k": _positive(float, 2.2, "paper: bounds at mean +- k standard deviations."),
+        "paper_rounds": _positive(int, 50, "paper: rounds of structure search, at most."),
+        "paper_patience": _positive(int, 3, "paper: rounds without a removal that end it."),
+        "uniform_fraction": _fraction(0.5, "uniform: share of filters removed in every layer."),
+        "uniform_round": _at_least(int, 0, 20, "uniform: rounds before the one cut."),
+    },
+    "export": {
+        "formats": Field(
+            FORMATS,
+            tuple,
+            "TFLite formats to write.",
+            f"some of {', '.join(FORMATS)}",
+            lambda v: bool(v) and set(v) <= set(FORMATS),
+        ),
+        "examples": _at_least(int, 256, 256, "Held-out images of the parity check."),
+        "qat_rounds": _at_least(int, 0, 0, "Rounds of quantization-aware fine-tuning."),
+    },
+    "benchmark": {
+        "rounds": _positive(int, 30, "Interleaved rounds."),
+        "runs": _positive(int, 50, "Inferences in a round."),
+        "threads": _positive(int, 1, "Threads of the interpreter."),
+    },
+}
+
+
+def default() -> ml_collections.ConfigDict:
+    """Returns the configuration with every field at its default."""
+
+    def value(field: Field) -> Any:
+        return config_dict.placeholder(field.kind) if field.default is None else field.default
+
+    config = ml_collections.ConfigDict()
+    for name, entry in SCHEMA.items():
+        if isinstance(entry, Field):
+            config[name] = value(entry)
+        else:
+            config[name] = ml_collections.ConfigDict({k: value(f) for k, f in entry.items()})
+    return config
+
+
+def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Checks every field.
+
+    Args:
+      config: What a config file returned, overridden by flags.
+
+    Returns:
+      The same configuration.
+
+    Raises:
+      UserError: If a field is unknown, missing, or has a wrong type or value. Names the field, the
+        value found and what is allowed.
+    """
+    _check_section("", config, SCHEMA)
+    budgets = [name for name in config.pruning if name.startswith("target_")]
+    asked = [n for n in (*budgets, "tolerance") if config.pruning[n] is not None]
+    if len(asked) > 1:
+        raise UserError(
+            f"pruning.{asked[0]}: give at most one of pruning.tolerance and pruning.target_*, found"
+            f" {', '.join('pruning.' + n for n in asked)}."
+        )
+    return config
+
+
+def _check_section(prefix: str, section: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    for name in section:
+        if name not in schema:
+            raise UserError(
+                f"{prefix}{name}: there is no such field; allowed are {', '.join(schema)}."
+            )
+    for name, entry in schema.items():
+        path = f"{prefix}{name}"
+        if name not in section:
+            raise UserError(f"{path}: the field is missing; start from config.default().")
+        if isinstance(entry, Field):
+            _check_field(path, section[name], entry)
+        elif isinstance(section[name], ml_collections.ConfigDict):
+            _check_section(f"{path}.", section[name], entry)
+        else:
+            raise UserError(f"{path}: expected a section of fields, found {section[name]!r}.")
+
+
+def _check_field(path: str, value: Any, field: Field) -> None:
+    if value is None and field.default is None:
+        return
+    kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool):
+        raise UserError(f"{path}: expected {field.kind.__name__}, found {value!r}.")
+    if not field.check(value):
+        raise UserError(f"{path}: expected {field.allowed}, found {value!r}.")
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the configuration as plain JSON values."""
+    return json.loads(config.to_json_best_effort())
+
+
+def load_data(config: Mapping[str, Any]) -> FederatedData:
+    """Loads the data set that a configuration names.
+
+    Args:
+      config: The configuration, as a ConfigDict or as read from config.json.
+
+    Returns:
+      The clients for training, validation and test.
+
+    Raises:
+      UserError: If the data cannot be had as configured.
+    """
+    from tff_autoprune import data
+
+    options = {k: v for k, v in dict(config["data"]).items() if v is not None and k != "name"}
+    if "crop" in options:
+        options["crop"] = tuple(options["crop"])
+    return data.load(config["data"]["name"], seed=config["seed"], **options)
+
+
+def describe() -> str:
+    """Returns a table of every field, its default and its meaning, in Markdown."""
+    rows = ["| field | default | allowed | meaning |", "|---|---|---|---|"]
+
+    def row(path: str, field: Field) -> None:
+        rows.append(f"| `{path}` | `{field.default}` | {field.allowed} | {field.help} |")
+
+    for name, entry in SCHEMA.items():
+        if isinstance(entry, Field):
+            row(name, entry)
+        else:
+            for key, field in entry.items():
+                row(f"{name}.{key}", field)
+    return "\n".join(rows)

@@ -1,0 +1,9 @@
+"""The networks of the reference, and the user's own.
+
+Sizes, kernels and paddings follow Nguyen, Le, Avila, "Automatic Structured Pruning for Efficient
+Architecture in Federated Learning" (arXiv 2411.01759).
+"""
+
+from tff_autoprune.models.registry import build, names
+
+__all__ = ["build", "names"]

@@ -1,0 +1,129 @@
+"""From a name in a configuration to a built Keras model."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Optional
+
+import tensorflow as tf
+
+from tff_autoprune.errors import UserError
+from tff_autoprune.models import cnn, inception, resnet
+
+_BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
+    "cnn": cnn.build_cnn,
+    "resnet": resnet.build_resnet,
+    "inception": inception.build_inception,
+}
+_FILE_SUFFIXES = (".keras", ".h5")
+
+
+def names() -> tuple[str, ...]:
+    """Returns the names of the built-in networks."""
+    return tuple(_BUILDERS)
+
+
+def build(
+    name: str,
+    *,
+    input_shape: Sequence[int],
+    num_classes: int,
+    seed: int = 0,
+    **options: object,
+) -> tf.keras.Model:
+    """Builds or loads a classifier.
+
+    Args:
+      name: One of `names()`; or a Keras file (`.keras`, `.h5`) or SavedModel folder; or
+        `module:function`, where the function takes `input_shape` and `num_classes` (or nothing)
+        and returns a Keras model.
+      input_shape: (height, width, channels) of an image.
+      num_classes: Number of labels.
+      seed: Seeds the initial weights.
+      **options: Options of the built-in network: `filters` for all of them, `normalization` and
+        `group_size` for `resnet`. None stands for the network's default.
+
+    Returns:
+      A built model that maps float32 [batch, height, width, channels] to logits or probabilities
+      [batch, num_classes].
+
+    Raises:
+      UserError: If there is no such network, file or function, an option is not the network's, or
+        the model does not fit the data.
+    """
+    input_shape = tuple(input_shape)
+    options = {key: value for key, value in options.items() if value is not None}
+    tf.keras.utils.set_random_seed(seed)
+    if name in _BUILDERS:
+        builder = _BUILDERS[name]
+        known = set(inspect.signature(builder).parameters) - {"input_shape", "num_classes"}
+        for option in options:
+            if option not in known:
+                raise UserError(
+                    f"model.{option}: the network {name!r} has no such option; it has"
+                    f" {', '.join(sorted(known))}."
+                )
+        return builder(input_shape=input_shape, num_classes=num_classes, **options)
+    if options:
+        raise UserError(
+            f"model.{next(iter(options))}: only the built-in networks {', '.join(_BUILDERS)} have"
+            f" options; {name!r} is a model of your own."
+        )
+    if pathlib.Path(name).suffix in _FILE_SUFFIXES or pathlib.Path(name).is_dir():
+        model = _load(pathlib.Path(name))
+    elif ":" in name:
+        model = _call(name, input_shape, num_classes)
+    else:
+        raise UserError(
+            f"model.name: expected one of {', '.join(_BUILDERS)}, a .keras or .h5 file, a"
+            f" SavedModel folder or module:function, found {name!r}."
+        )
+    _check_fits(name, model, input_shape, num_classes)
+    return model
+
+
+def _load(path: pathlib.Path) -> tf.keras.Model:
+    if not path.exists():
+        raise UserError(f"model.name: there is no file {path}.")
+    try:
+        return tf.keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
+        raise UserError(f"model.name: {path} is not a Keras model that loads: {error}") from error
+
+
+def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras.Model:
+    module_name, _, function_name = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model.name: {name!r} cannot be imported: {error}") from error
+    wants = inspect.signature(function).parameters
+    arguments = {"input_shape": input_shape, "num_classes": num_classes}
+    if not any(p.kind is p.VAR_KEYWORD for p in wants.values()):
+        arguments = {key: value for key, value in arguments.items() if key in wants}
+    model = function(**arguments)
+    if not isinstance(model, tf.keras.Model):
+        raise UserError(f"model.name: {name!r} returned {type(model).__name__}, not a Keras model.")
+    return model
+
+
+def _check_fits(
+    name: str, model: tf.keras.Model, input_shape: tuple[int, ...], num_classes: int
+) -> None:
+    found: Optional[tuple] = model.input_shape if model.built else None
+    if not isinstance(found, tuple) or len(found) != 1 + len(input_shape):
+        raise UserError(f"model.name: {name!r} must take one image tensor, found input {found}.")
+    if any(f not in (None, wanted) for f, wanted in zip(found[1:], input_shape)):
+        raise UserError(
+            f"model.name: {name!r} takes images of shape {found[1:]}, the data has {input_shape};"
+            " data.crop and data.resize change it."
+        )
+    output = model.output_shape
+    if not isinstance(output, tuple) or output[1:] != (num_classes,):
+        raise UserError(
+            f"model.name: {name!r} must give one value for each of the {num_classes} classes,"
+            f" found output shape {output}."
+        )
