@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from absl import app
+from absl import app, flags
 
 from tff_autoprune.errors import UserError
 
@@ -26,11 +27,27 @@ def _exit_on_sigterm(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
+def _fail(message: object) -> NoReturn:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UserError) as error:
+        _fail(error)
+    # A config file is the user's own Python, run while flags are parsed: anything can come out.
+    except Exception as error:
+        _fail(f"--config: {type(error).__name__}: {error}")
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs `main` as a command.
 
     `main` imports TensorFlow itself, inside the function: `--help` must answer at once.
-    A `UserError` becomes one line on stderr and exit code 2. SIGTERM unwinds like an exception.
+    A `UserError` becomes one line on stderr and exit code 2, and so does a wrong flag or config
+    file. SIGTERM unwinds like an exception.
 
     Args:
       main: Takes the positional arguments, the program's name first.
@@ -42,10 +59,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         try:
             main(argv)
         except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            sys.exit(USER_ERROR_EXIT_CODE)
+            _fail(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse_flags)

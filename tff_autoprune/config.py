@@ -120,8 +120,10 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         "name": _choice("mean", AGGREGATORS, "How client updates are aggregated."),
         "zeroing": Field(True, bool, "robust, secure, compressed: zero extreme updates."),
         "clipping": Field(True, bool, "robust, secure, compressed: clip large updates."),
-        "dp_noise_multiplier": _at_least(float, 0, 1.0, "dp: noise over clipping norm."),
-        "dp_delta": _positive(float, 1e-5, "dp: delta at which epsilon is reported."),
+        "noise_multiplier": _at_least(float, 0, 1.0, "dp: noise over clipping norm."),
+        "delta": _positive(float, 1e-5, "dp: delta at which epsilon is reported."),
+        "dp_initial_clip": _positive(float, 0.1, "dp: L2 norm that updates are first clipped to."),
+        "dp_target_quantile": _fraction(0.5, "dp: share of updates that shall stay unclipped."),
     },
     "pruning": {
         "method": _choice("auto", METHODS, "The pruning method."),
@@ -169,6 +171,32 @@ def default() -> ml_collections.ConfigDict:
             config[name] = value(entry)
         else:
             config[name] = ml_collections.ConfigDict({k: value(f) for k, f in entry.items()})
+    return config
+
+
+def reference(
+    data: str, model: str, *, clients_per_round: int, paper_k: float, paper_rounds: int
+) -> ml_collections.ConfigDict:
+    """Returns the settings that arXiv 2411.01759 used for one data set and model.
+
+    Args:
+      data: "femnist" or "celeba".
+      model: "cnn", "resnet" or "inception".
+      clients_per_round: Clients in a round.
+      paper_k: Width of the paper's bounds in standard deviations, for pruning.method=paper.
+      paper_rounds: Rounds of the paper's structure search, at most.
+    """
+    config = default()
+    config.data.name = data
+    config.model.name = model
+    config.federated.rounds = 500
+    config.federated.clients_per_round = clients_per_round
+    config.federated.local_epochs = 5
+    config.federated.batch_size = 32
+    config.federated.client_optimizer = "adam"
+    config.federated.client_learning_rate = 1e-3
+    config.pruning.paper_k = paper_k
+    config.pruning.paper_rounds = paper_rounds
     return config
 
 

@@ -1,0 +1,8 @@
+"""CelebA and the plain CNN, with the settings of arXiv 2411.01759."""
+
+from tff_autoprune import config as config_lib
+
+
+def get_config():
+    """Returns the configuration."""
+    return config_lib.reference("celeba", "cnn", clients_per_round=50, paper_k=2.0, paper_rounds=50)

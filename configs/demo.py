@@ -1,0 +1,15 @@
+"""The demonstration: a CNN learns to read the embedded writers and shrinks by itself."""
+
+from tff_autoprune import config as config_lib
+
+
+def get_config():
+    """Returns the configuration."""
+    config = config_lib.default()
+    config.data.name = "fontwriters"
+    config.data.invert = True
+    config.model.name = "cnn"
+    config.federated.rounds = 60
+    config.federated.client_learning_rate = 3e-3
+    config.pruning.method = "auto"
+    return config

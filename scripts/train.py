@@ -1,0 +1,67 @@
+r"""Trains a model by federated averaging, prunes it on the way, writes a run directory.
+
+  python scripts/train.py --config=configs/demo.py --run_dir=runs/demo
+  python scripts/train.py --config=configs/demo.py --config.federated.rounds=20 \
+      --config.pruning.method=none --run_dir=runs/dense
+
+`--dry_run` shows the data, the model and what a round will cost, without training. `--resume` goes
+on with a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from tff_autoprune import cli
+from tff_autoprune.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; --config.FIELD=VALUE overrides a field."
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for everything the run makes.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on from the newest checkpoint in --run_dir.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier run in --run_dir.")
+_QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the run instead of starting it.")
+_WORKERS = flags.DEFINE_list(
+    "workers", [], "HOST:PORT of running scripts/worker.py, to spread the clients over."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Trains, or describes what would be trained."""
+    if len(argv) > 1:
+        raise UserError(f"expected flags only, found {argv[1]!r}.")
+    if _CONFIG.value is None:
+        raise UserError("--config: name a file of configs/, e.g. --config=configs/demo.py.")
+    from tff_autoprune import config as config_lib
+
+    config = config_lib.validate(_CONFIG.value)
+    if _DRY_RUN.value:
+        from tff_autoprune import program
+
+        print(program.describe(config))
+        return
+    if not _RUN_DIR.value:
+        raise UserError("--run_dir: name a folder for the run, e.g. --run_dir=runs/demo.")
+    from tff_autoprune import federated, program
+
+    federated.runtime.start(workers=_WORKERS.value)
+    try:
+        training = program.Training(
+            config,
+            _RUN_DIR.value,
+            resume=_RESUME.value,
+            overwrite=_OVERWRITE.value,
+            quiet=_QUIET.value,
+        )
+        training.run()
+    finally:
+        federated.runtime.stop()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,104 @@
+"""Who takes part in a round, and what of their data they train on.
+
+Everything here is a pure function of the seed, the round and the attempt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune import federated
+
+# Seeds of independent streams; any distinct numbers do.
+_DROPOUT_STREAM = 1
+_FEEDBACK_STREAM = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """The clients of one round.
+
+    Attributes:
+      sampled: Clients that receive the model.
+      returning: Those of them that send an update back.
+    """
+
+    sampled: Sequence[str]
+    returning: Sequence[str]
+
+
+def sample(
+    client_ids: Sequence[str],
+    *,
+    count: int,
+    dropout_probability: float,
+    seed: int,
+    round_num: int,
+    attempt: int = 0,
+) -> Cohort:
+    """Samples a cohort and who of it drops out or is too slow to be waited for.
+
+    Args:
+      client_ids: All training clients.
+      count: Clients to sample, without replacement.
+      dropout_probability: Probability that a client returns nothing.
+      seed: The run's seed.
+      round_num: The round.
+      attempt: How often this round was tried before.
+
+    Returns:
+      The cohort; `returning` may be empty.
+    """
+    sampled = federated.sample_clients(
+        client_ids, count=count, seed=seed, round_num=round_num, attempt=attempt
+    )
+    generator = np.random.default_rng((seed, _DROPOUT_STREAM, round_num, attempt))
+    stays = generator.random(len(sampled)) >= dropout_probability
+    return Cohort(sampled, [c for c, stay in zip(sampled, stays) if stay])
+
+
+def sample_feedback_clients(client_ids: Sequence[str], *, count: int, seed: int) -> list[str]:
+    """Returns the held-out clients that evaluate models; the same in every round.
+
+    The same clients see a model before and after a cut: their differences are then no sampling
+    noise.
+    """
+    ordered = sorted(client_ids)
+    generator = np.random.default_rng((seed, _FEEDBACK_STREAM))
+    chosen = generator.permutation(len(ordered))[:count]
+    return [ordered[i] for i in sorted(chosen)]
+
+
+def hold_out(
+    client_data: tff.simulation.datasets.ClientData, fraction: float
+) -> tuple[tff.simulation.datasets.ClientData, tff.simulation.datasets.ClientData]:
+    """Splits every client's examples in those it trains on and those it only evaluates on.
+
+    Every n-th example is held out, so that a client whose examples are ordered by label holds out
+    some of each.
+
+    Args:
+      client_data: The training clients.
+      fraction: Share of examples to hold out, > 0 and < 1.
+
+    Returns:
+      (training part, held-out part), with the same clients.
+    """
+    period = max(2, round(1 / fraction))
+
+    def part(held_out: bool) -> tff.simulation.datasets.ClientData:
+        def keep(dataset: tf.data.Dataset) -> tf.data.Dataset:
+            return (
+                dataset.enumerate()
+                .filter(lambda i, _: tf.equal(tf.equal(i % period, period - 1), held_out))
+                .map(lambda _, example: example)
+            )
+
+        return client_data.preprocess(keep)
+
+    return part(False), part(True)

@@ -1,0 +1,114 @@
+"""What a run would do, said in seconds instead of after hours."""
+
+from __future__ import annotations
+
+import time
+
+import ml_collections
+import numpy as np
+import pandas as pd
+
+from tff_autoprune import config as config_lib
+from tff_autoprune import data, federated, models, pruning
+from tff_autoprune.program import cohort
+from tff_autoprune.program.training import federated_settings
+from tff_autoprune.pruning import cost
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+    """Describes the run that a configuration asks for.
+
+    Args:
+      config: The configuration.
+
+    Returns:
+      Text: clients and their examples, the model layer by layer, its filter groups, bytes of a
+      round, and an estimate of the time, from one round that is tried and thrown away.
+
+    Raises:
+      UserError: If the configuration or the data is wrong.
+    """
+    config_lib.validate(config)
+    loaded = config_lib.load_data(config)
+    model = models.build(
+        config.model.name,
+        input_shape=loaded.spec.image_shape,
+        num_classes=loaded.spec.num_classes,
+        seed=config.seed,
+        **{k: v for k, v in config.model.items() if k != "name"},
+    )
+    sizes = cost.of(model)
+    groups = pruning.find_filter_groups(model)
+    prunable = [group for group in groups if group.prunable]
+    settings = config.federated
+    per_round = 2 * sizes.bytes * settings.clients_per_round
+    with pd.option_context("display.width", 120, "display.max_columns", None):
+        parts = [
+            _describe_data(config, loaded),
+            f"Model {config.model.name}: {sizes.parameters:,} parameters,"
+            f" {sizes.flops / 1e6:.2f} MFLOP, {sizes.bytes:,} bytes\n{sizes.table.to_string()}",
+            f"Filter groups: {len(prunable)} of {len(groups)} can be pruned\n"
+            f"{pruning.groups_table(groups).to_string(index=False)}",
+            f"Pruning: {config.pruning.method} may remove filters of"
+            f" {', '.join(group.name for group in prunable) or 'nothing'}",
+            f"Traffic with the dense model: {per_round / 1e6:.2f} MB a round,"
+            f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
+            _estimate(config, loaded, model),
+        ]
+    return "\n\n".join(parts)
+
+
+def _describe_data(config: ml_collections.ConfigDict, loaded: data.FederatedData) -> str:
+    rows = {}
+    for name in ("train", "validation", "test"):
+        table = data.statistics(getattr(loaded, name))
+        examples = table["examples"]
+        rows[name] = {
+            "clients": len(table),
+            "examples": int(examples.sum()),
+            "per client (min)": int(examples.min()),
+            "(median)": float(examples.median()),
+            "(max)": int(examples.max()),
+            "labels seen by a client (median)": float(table["labels"].median()),
+        }
+    spec = loaded.spec
+    return (
+        f"Data {config.data.name}: images {spec.image_shape}, {spec.num_classes} classes\n"
+        f"{pd.DataFrame(rows).T.to_string()}"
+    )
+
+
+def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, model) -> str:
+    """Times one round; the first, which also traces, is not counted."""
+    settings = config.federated
+    engine = federated.Engine(model, federated_settings(config))
+    state = engine.initialize()
+    seconds = []
+    for round_num in (1, 2):
+        sampled = cohort.sample(
+            loaded.train.client_ids,
+            count=settings.clients_per_round,
+            dropout_probability=0.0,
+            seed=config.seed,
+            round_num=round_num,
+        )
+        datasets = [
+            federated.client_dataset(
+                loaded.train,
+                client_id,
+                batch_size=settings.batch_size,
+                epochs=settings.local_epochs,
+                seed=config.seed,
+                round_num=round_num,
+                max_examples=settings.max_examples,
+            )
+            for client_id in sampled.sampled
+        ]
+        started = time.monotonic()
+        state = engine.next(state, datasets).state
+        seconds.append(time.monotonic() - started)
+    total = seconds[0] + np.multiply(seconds[1], settings.rounds - 1)
+    return (
+        f"Time: about {seconds[1]:.2f} s a round, {total / 60:.1f} minutes in all, if nothing were"
+        " pruned"
+    )

@@ -1,0 +1,122 @@
+"""What a run writes down: metrics.csv, pruning.csv and TensorBoard events.
+
+The rows are kept in memory and in the checkpoint, and the files are rewritten whole: a resumed run
+shows every round once, and a reader never sees half a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+from typing import Any, Optional
+
+import pandas as pd
+import tensorflow_federated as tff
+
+from tff_autoprune import files
+from tff_autoprune.pruning.methods.base import Decision
+
+METRICS_COLUMNS = (
+    "round",
+    "seconds",
+    "clients",
+    "failed_clients",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "parameters",
+    "flops",
+    "model_bytes",
+    "download_bytes",
+    "upload_bytes",
+    "feedback_bytes",
+    "dense_download_bytes",
+    "dense_upload_bytes",
+    "rebuild_seconds",
+    "penalty",
+)
+PRUNING_COLUMNS = (
+    "round",
+    "action",
+    "groups",
+    "filters_removed",
+    "parameters",
+    "flops",
+    "predicted_effect",
+    "measured_effect",
+    "reason",
+)
+# Counters and sizes belong on TensorBoard too; the round is its x axis.
+_NOT_PLOTTED = ("round",)
+
+Row = dict[str, Any]
+
+
+class Records:
+    """The rows of metrics.csv and pruning.csv."""
+
+    def __init__(
+        self,
+        metrics_path: pathlib.Path,
+        pruning_path: pathlib.Path,
+        tensorboard: Optional[pathlib.Path] = None,
+    ) -> None:
+        """Starts without rows; writes nothing yet."""
+        self._metrics_path = metrics_path
+        self._pruning_path = pruning_path
+        self._release = tff.program.TensorBoardReleaseManager(tensorboard) if tensorboard else None
+        self.metrics: list[Row] = []
+        self.pruning: list[Row] = []
+
+    def restore(self, metrics: list[Row], pruning: list[Row]) -> None:
+        """Replaces all rows by those of a checkpoint and rewrites the files."""
+        self.metrics, self.pruning = list(metrics), list(pruning)
+        self.write()
+
+    def add_round(self, row: Row) -> None:
+        """Adds the row of one round, with `filters/GROUP` columns beside METRICS_COLUMNS."""
+        self.metrics.append(row)
+        self.write()
+        if self._release is not None:
+            scalars = {
+                name: value
+                for name, value in row.items()
+                if name not in _NOT_PLOTTED and value is not None
+            }
+            asyncio.run(self._release.release(scalars, row["round"]))
+
+    def add_decision(
+        self, round_num: int, decision: Decision, *, parameters: int, flops: int
+    ) -> None:
+        """Adds the row of one decision; sizes are those after it was carried out."""
+        removed = {name: len(indices) for name, indices in decision.selection.items()}
+        self.pruning.append(
+            {
+                "round": round_num,
+                "action": decision.action.value,
+                "groups": json.dumps(removed),
+                "filters_removed": sum(removed.values()),
+                "parameters": parameters,
+                "flops": flops,
+                "predicted_effect": decision.predicted_effect,
+                "measured_effect": decision.measured_effect,
+                "reason": decision.reason,
+            }
+        )
+
+    def total(self, column: str) -> float:
+        """Returns the sum of a column of metrics.csv over all rounds."""
+        return sum(row[column] for row in self.metrics)
+
+    def write(self) -> None:
+        """Writes both files."""
+        names = (name for row in self.metrics for name in row if name.startswith("filters/"))
+        filters = dict.fromkeys(names)  # Each once, in the order of the network.
+        _write_csv(self._metrics_path, self.metrics, [*METRICS_COLUMNS, *filters])
+        _write_csv(self._pruning_path, self.pruning, list(PRUNING_COLUMNS))
+
+
+def _write_csv(path: pathlib.Path, rows: list[Row], columns: list[str]) -> None:
+    files.write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False))

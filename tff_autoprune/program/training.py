@@ -1,0 +1,561 @@
+"""The round loop: federated averaging, and the pruning method between rounds.
+
+sample cohort ─> feedback of the received model ─> train ─> aggregate ─> decide ─> record
+      ^                                                                    │
+      └───────────── smaller model, its state carried over <───────────────┘
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import signal
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from tff_autoprune import config as config_lib
+from tff_autoprune import federated, files, models, pruning
+from tff_autoprune.errors import UserError
+from tff_autoprune.program import checkpoint as checkpoint_lib
+from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program import records as records_lib
+from tff_autoprune.program.progress import Progress
+from tff_autoprune.pruning import cost, methods
+from tff_autoprune.pruning.methods import base
+from tff_autoprune.run_directory import RunDirectory
+
+_PACKAGES = (
+    "tensorflow",
+    "tensorflow-federated",
+    "tensorflow-model-optimization",
+    "tflite-runtime",
+    "numpy",
+    "pandas",
+)
+# Seed of the weights that the paper's rule draws anew after a cut; any distinct number does.
+_REINITIALIZATION_STREAM = 3
+
+
+class Training:
+    """One run: trains, prunes, and writes everything but exports and reports.
+
+    Attributes:
+      interrupted: Whether the run was asked to stop; it then ends after the current round.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        run_dir: str,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        """Checks the configuration, loads data and model, and finds where to start.
+
+        Args:
+          config: A configuration, see `tff_autoprune.config`.
+          run_dir: The run directory; made if missing.
+          resume: Whether to go on from the newest checkpoint, if there is one.
+          overwrite: Whether an earlier run in `run_dir` is replaced.
+          quiet: Whether to show no progress.
+
+        Raises:
+          UserError: If the configuration or the data is wrong, or `run_dir` holds a run and neither
+            `resume` nor `overwrite` is set, or `resume` finds another configuration.
+        """
+        self._config = config_lib.validate(config)
+        self._files = RunDirectory(run_dir)
+        self._quiet = quiet
+        self.interrupted = False
+        self._prepare_run_directory(resume=resume, overwrite=overwrite)
+
+        self._data = config_lib.load_data(config)
+        self._dense = models.build(
+            config.model.name,
+            input_shape=self._data.spec.image_shape,
+            num_classes=self._data.spec.num_classes,
+            seed=config.seed,
+            **{k: v for k, v in config.model.items() if k != "name"},
+        )
+        self._dense_cost = cost.of(self._dense)
+        self._method = methods.create(config.pruning.method, config.pruning)
+        self._engine = federated.Engine(
+            self._dense,
+            federated_settings(config),
+            regularizer_fn=getattr(self._method, "regularizer", None),
+        )
+        if self._method.wants_feedback:
+            self._train_data, self._held_out_data = cohort_lib.hold_out(
+                self._data.train, config.federated.feedback_fraction
+            )
+        else:
+            self._train_data, self._held_out_data = self._data.train, None
+        self._records = records_lib.Records(
+            self._files.metrics, self._files.pruning, self._files.tensorboard
+        )
+        self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
+
+        self._round_num = 0
+        self._state = self._engine.initialize()
+        self._snapshot: Optional[checkpoint_lib.ModelState] = None
+        self._method_state = self._method.initialize(self._dense)
+        self._method_stopped = False
+        self._accuracy: Optional[float] = None
+        self._retried_cohorts = 0
+        self._earlier_seconds = 0.0
+        self._rebuild_seconds = 0.0
+        self._feedback_bytes = 0
+        self._architecture_changed()
+        if resume:
+            self._load_checkpoint()
+
+    # ---------------------------------------------------------------- life of a run
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the last round, or to the end of the round in which it is interrupted.
+
+        The first Ctrl-C asks for that, the second raises KeyboardInterrupt at once.
+
+        Returns:
+          The summary; {} if the run was interrupted.
+        """
+        self._started = time.monotonic()
+        self._write_config()
+        with files.replacing(self._files.dense_model) as path:
+            self._dense.save(path)
+        self._progress = Progress(
+            self._config.federated.rounds, first_round=self._round_num, quiet=self._quiet
+        )
+        previous_handler = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            if self._round_num == 0:
+                self._decide(pseudo_gradient=None, train_metrics={}, feedback=None)
+            while self._round_num < self._config.federated.rounds and not self.interrupted:
+                self._run_round()
+                due = self._round_num % self._config.federated.checkpoint_every == 0
+                if due or self.interrupted:
+                    self._save_checkpoint()
+            if self.interrupted:
+                self._progress.message(
+                    f"stopped after round {self._round_num}; go on with the same command and"
+                    " --resume"
+                )
+                return {}
+            self._save_checkpoint()
+            return self._finish()
+        finally:
+            signal.signal(signal.SIGINT, previous_handler)
+            self._progress.close()
+
+    def _interrupt(self, signum: int, frame: object) -> None:
+        del signum, frame
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self._progress.message("stopping after this round (Ctrl-C again stops at once)")
+
+    def _prepare_run_directory(self, *, resume: bool, overwrite: bool) -> None:
+        directory = self._files
+        if directory.path.exists() and not directory.path.is_dir():
+            raise UserError(f"--run_dir: {directory.path} is a file, not a folder.")
+        if not directory.config.exists():
+            return
+        if resume:
+            used = directory.read_config()["config"]
+            _check_same_config("", config_lib.to_json(self._config), used)
+        elif overwrite:
+            shutil.rmtree(directory.path)
+        else:
+            raise UserError(
+                f"--run_dir: {directory.path} holds a run already; add --resume to go on with it,"
+                " --overwrite to replace it, or name another folder."
+            )
+
+    # ---------------------------------------------------------------- one round
+
+    def _run_round(self) -> None:
+        started = time.monotonic()
+        rebuild_before = self._rebuild_seconds
+        feedback_bytes_before = self._feedback_bytes
+        self._round_num += 1
+        controls = self._method.controls(self._method_state)
+        self._state = self._engine.set_penalty(self._state, controls.penalty)
+        self._state = self._engine.set_learning_rate_scale(
+            self._state, controls.learning_rate_scale
+        )
+        weights_before = self._trainable_weights()
+        parameters, model_bytes = self._cost.parameters, self._cost.bytes
+
+        cohort, result = self._train_cohort()
+        feedback = self._cohort_feedback(cohort.returning)
+        self._state = result.state
+        weights_after = self._trainable_weights()
+        pseudo_gradient = [b - a for b, a in zip(weights_before, weights_after)]
+        unreturned = len(cohort.sampled) - len(cohort.returning)
+        per_client = result.download_bytes // max(1, len(cohort.returning))
+        row = {
+            "round": self._round_num,
+            "clients": len(cohort.sampled),
+            "failed_clients": unreturned + result.failed_clients,
+            "train_loss": result.metrics["loss"],
+            "train_accuracy": result.metrics["accuracy"],
+            "parameters": parameters,
+            "flops": self._cost.flops,
+            "model_bytes": model_bytes,
+            "download_bytes": result.download_bytes + unreturned * per_client,
+            "upload_bytes": result.upload_bytes,
+            "dense_download_bytes": len(cohort.sampled) * self._dense_cost.bytes,
+            "dense_upload_bytes": result.clients * self._dense_cost.bytes,
+            "penalty": controls.penalty,
+            **{f"filters/{g.name}": g.channels for g in self._groups if g.prunable},
+        }
+        self._decide(pseudo_gradient, result.metrics, feedback)
+        validation = self._validate_if_due()
+        row["validation_loss"] = validation.get("loss")
+        row["validation_accuracy"] = validation.get("accuracy")
+        row["feedback_bytes"] = self._feedback_bytes - feedback_bytes_before
+        row["rebuild_seconds"] = self._rebuild_seconds - rebuild_before
+        row["seconds"] = time.monotonic() - started
+        self._records.add_round(row)
+        self._progress.round(row, accuracy=self._accuracy, total_bytes=self._total_bytes())
+
+    def _train_cohort(self) -> tuple[cohort_lib.Cohort, federated.RoundResult]:
+        """Trains one cohort; another one if all of its clients failed."""
+        settings = self._config.federated
+        for attempt in range(settings.max_attempts):
+            cohort = cohort_lib.sample(
+                self._train_data.client_ids,
+                count=settings.clients_per_round,
+                dropout_probability=settings.dropout_probability,
+                seed=self._config.seed,
+                round_num=self._round_num,
+                attempt=attempt,
+            )
+            datasets = [
+                federated.client_dataset(
+                    self._train_data,
+                    client_id,
+                    batch_size=settings.batch_size,
+                    epochs=settings.local_epochs,
+                    seed=self._config.seed,
+                    round_num=self._round_num,
+                    max_examples=settings.max_examples,
+                )
+                for client_id in cohort.returning
+            ]
+            if datasets:
+                result = self._engine.next(self._state, datasets)
+                if result.clients > result.failed_clients:
+                    return cohort, result
+            self._retried_cohorts += 1
+            self._progress.message(
+                f"round {self._round_num}: no client of the cohort returned a usable update;"
+                " sampling another cohort"
+            )
+        raise UserError(
+            f"round {self._round_num}: {settings.max_attempts} cohorts in a row returned no usable"
+            " update (federated.max_attempts); look at federated.client_learning_rate and"
+            " federated.dropout_probability. The last checkpoint is kept."
+        )
+
+    def _cohort_feedback(self, client_ids: Sequence[str]) -> Optional[base.Feedback]:
+        """How well the model that a cohort received does on what its clients hold out."""
+        if self._held_out_data is None or self._method_stopped:
+            return None
+        return self._engine.evaluate(
+            self._state, self._evaluation_datasets(self._held_out_data, client_ids)
+        )
+
+    def _validate_if_due(self) -> base.Feedback:
+        settings = self._config.federated
+        last = self._round_num == settings.rounds
+        if not last and self._round_num % settings.evaluate_every:
+            return {}
+        result = self._engine.evaluate(self._state, self._validation_datasets())
+        self._accuracy = result["accuracy"]
+        return result
+
+    def _evaluation_datasets(self, client_data: Any, client_ids: Sequence[str]) -> list:
+        return [
+            client_data.create_tf_dataset_for_client(client_id).batch(
+                self._config.federated.batch_size * 10
+            )
+            for client_id in client_ids
+        ]
+
+    def _validation_datasets(self) -> list:
+        chosen = cohort_lib.sample_feedback_clients(
+            self._data.validation.client_ids,
+            count=self._config.federated.evaluation_clients,
+            seed=self._config.seed,
+        )
+        return self._evaluation_datasets(self._data.validation, chosen)
+
+    # ---------------------------------------------------------------- pruning
+
+    def _decide(
+        self,
+        pseudo_gradient: Optional[Sequence[np.ndarray]],
+        train_metrics: base.Feedback,
+        feedback: Optional[base.Feedback],
+    ) -> None:
+        if self._method_stopped:
+            return
+
+        def evaluate(model: tf.keras.Model) -> base.Feedback:
+            datasets = self._validation_datasets()
+            self._feedback_bytes += len(datasets) * cost.of(model).bytes
+            return federated.evaluate_model(model, datasets)
+
+        observation = base.Observation(
+            round_num=self._round_num,
+            total_rounds=self._config.federated.rounds,
+            model=self._engine.keras_model(self._state),
+            pseudo_gradient=pseudo_gradient,
+            train_metrics=train_metrics,
+            feedback=feedback,
+            evaluate=evaluate,
+        )
+        self._method_state, decisions = self._method.step(self._method_state, observation)
+        for decision in decisions:
+            self._carry_out(decision)
+
+    def _carry_out(self, decision: base.Decision) -> None:
+        started = time.monotonic()
+        if decision.action is base.Action.CUT:
+            self._cut(decision)
+        elif decision.action is base.Action.ACCEPT:
+            self._snapshot = None
+        elif decision.action is base.Action.RESTORE:
+            if self._snapshot is None:
+                raise RuntimeError("The pruning method restores, but nothing was cut before.")
+            self._state = self._engine.restore(
+                self._snapshot.model, self._engine.state_from_arrays(self._snapshot.arrays)
+            )
+            self._snapshot = None
+            self._architecture_changed()
+        elif decision.action is base.Action.STOP:
+            self._method_stopped = True
+        self._rebuild_seconds += time.monotonic() - started
+        self._records.add_decision(
+            self._round_num, decision, parameters=self._cost.parameters, flops=self._cost.flops
+        )
+        removed = sum(len(indices) for indices in decision.selection.values())
+        self._progress.message(
+            f"pruning after round {self._round_num}: {decision.action.value}"
+            + (f" {removed} filters, {self._cost.parameters:,} parameters left" if removed else "")
+            + f" ({decision.reason})"
+        )
+
+    def _cut(self, decision: base.Decision) -> None:
+        model = self._engine.keras_model(self._state)
+        if self._snapshot is None and not decision.reinitialize:
+            self._snapshot = checkpoint_lib.ModelState(
+                model, self._engine.state_to_arrays(self._state)
+            )
+        if decision.weights is not None:
+            model = tf.keras.models.clone_model(model)
+            model.set_weights(decision.weights)
+        removal = pruning.plan_removal(model, decision.selection)
+        smaller = removal.apply()
+        if decision.reinitialize:
+            generator = np.random.SeedSequence(
+                (self._config.seed, _REINITIALIZATION_STREAM, self._round_num)
+            )
+            tf.keras.utils.set_random_seed(int(generator.generate_state(1)[0] >> 1))
+            smaller = tf.keras.models.clone_model(smaller)
+        self._state = self._engine.replace_model(
+            self._state, smaller, None if decision.reinitialize else removal
+        )
+        self._architecture_changed()
+
+    def _architecture_changed(self) -> None:
+        model = self._engine.keras_model(self._state)
+        self._groups = pruning.find_filter_groups(model)
+        self._cost = cost.of(model)
+
+    def _trainable_weights(self) -> list[np.ndarray]:
+        return [np.asarray(w) for w in self._state.global_model_weights.trainable]
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _save_checkpoint(self) -> None:
+        self._checkpoints.save(
+            checkpoint_lib.Checkpoint(
+                round_num=self._round_num,
+                current=checkpoint_lib.ModelState(
+                    self._engine.keras_model(self._state),
+                    self._engine.state_to_arrays(self._state),
+                ),
+                snapshot=self._snapshot,
+                document={
+                    "method_state": self._method_state,
+                    "method_stopped": self._method_stopped,
+                    "accuracy": self._accuracy,
+                    "retried_cohorts": self._retried_cohorts,
+                    "seconds": self._seconds(),
+                    "rebuild_seconds": self._rebuild_seconds,
+                    "feedback_bytes": self._feedback_bytes,
+                    "metrics": self._records.metrics,
+                    "pruning": self._records.pruning,
+                },
+            )
+        )
+
+    def _load_checkpoint(self) -> None:
+        found = self._checkpoints.load_newest()
+        if found is None:
+            return
+        self._round_num = found.round_num
+        self._state = self._engine.restore(
+            found.current.model, self._engine.state_from_arrays(found.current.arrays)
+        )
+        self._snapshot = found.snapshot
+        document = found.document
+        self._method_state = document["method_state"]
+        self._method_stopped = document["method_stopped"]
+        self._accuracy = document["accuracy"]
+        self._retried_cohorts = document["retried_cohorts"]
+        self._earlier_seconds = document["seconds"]
+        self._rebuild_seconds = document["rebuild_seconds"]
+        self._feedback_bytes = document["feedback_bytes"]
+        self._records.restore(document["metrics"], document["pruning"])
+        self._architecture_changed()
+
+    # ---------------------------------------------------------------- results
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    def _total_bytes(self) -> float:
+        columns = ("download_bytes", "upload_bytes", "feedback_bytes")
+        return sum(self._records.total(column) for column in columns)
+
+    def _write_config(self) -> None:
+        spec = self._data.spec
+        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        versions["python"] = platform.python_version()
+        files.write_json(
+            self._files.config,
+            {
+                "config": config_lib.to_json(self._config),
+                "versions": versions,
+                "data_spec": {
+                    "name": spec.name,
+                    "image_shape": list(spec.image_shape),
+                    "num_classes": spec.num_classes,
+                    "label_names": list(spec.label_names),
+                },
+            },
+        )
+
+    def _finish(self) -> dict[str, Any]:
+        model = self._engine.keras_model(self._state)
+        with files.replacing(self._files.pruned_model) as path:
+            model.save(path)
+        accuracy = {}
+        for name in ("validation", "test"):
+            clients = getattr(self._data, name)
+            result = self._engine.evaluate(
+                self._state, self._evaluation_datasets(clients, clients.client_ids)
+            )
+            accuracy[name] = result["accuracy"]
+        total = self._records.total
+        summary = self._files.update_summary(
+            seed=self._config.seed,
+            method=self._config.pruning.method,
+            rounds_completed=self._round_num,
+            data={
+                "name": self._data.spec.name,
+                "train_clients": len(self._data.train.client_ids),
+                "classes": self._data.spec.num_classes,
+            },
+            dense=_sizes(self._dense_cost, self._dense),
+            pruned=_sizes(self._cost, model),
+            accuracy=accuracy,
+            communication={
+                "download_bytes": int(total("download_bytes") + total("feedback_bytes")),
+                "upload_bytes": int(total("upload_bytes")),
+                "feedback_bytes": int(total("feedback_bytes")),
+                "dense_equivalent_bytes": int(
+                    total("dense_download_bytes") + total("dense_upload_bytes")
+                ),
+            },
+            faults={
+                "failed_clients": int(total("failed_clients")),
+                "retried_cohorts": self._retried_cohorts,
+            },
+            time={
+                "total_seconds": self._seconds(),
+                "seconds_per_round_median": statistics.median(
+                    row["seconds"] for row in self._records.metrics
+                ),
+                "rebuild_seconds_total": self._rebuild_seconds,
+            },
+        )
+        self._progress.message(_headline(summary))
+        return summary
+
+
+def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
+    """Returns the settings of the federated engine that a configuration asks for."""
+    section, aggregator = config.federated, config.aggregator
+    return federated.Settings(
+        client_optimizer=section.client_optimizer,
+        client_learning_rate=section.client_learning_rate,
+        client_learning_rate_schedule=section.client_learning_rate_schedule,
+        total_rounds=section.rounds,
+        server_optimizer=section.server_optimizer,
+        server_learning_rate=section.server_learning_rate,
+        client_weighting=section.client_weighting,
+        batch_norm=section.batch_norm,
+        aggregator=federated.AggregatorSettings(
+            **aggregator, clients_per_round=section.clients_per_round
+        ),
+    )
+
+
+def _sizes(model_cost: cost.Cost, model: tf.keras.Model) -> dict[str, Any]:
+    widths = {
+        layer.name: int(getattr(layer, "filters", None) or getattr(layer, "units", 0))
+        for layer in model.layers
+    }
+    return {
+        "parameters": model_cost.parameters,
+        "flops": model_cost.flops,
+        "bytes": model_cost.bytes,
+        "filters": {name: width for name, width in widths.items() if width},
+    }
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    dense, pruned = summary["dense"], summary["pruned"]
+    traffic = summary["communication"]
+    used = traffic["download_bytes"] + traffic["upload_bytes"]
+    share = used / max(1, traffic["dense_equivalent_bytes"])
+    return (
+        f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
+        f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
+        f" test accuracy {summary['accuracy']['test']:.3f},"
+        f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's)"
+    )
+
+
+def _check_same_config(prefix: str, wanted: dict[str, Any], used: dict[str, Any]) -> None:
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            _check_same_config(f"{prefix}{name}.", value, used.get(name, {}))
+        elif used.get(name) != value:
+            raise UserError(
+                f"--resume: {prefix}{name} is {value!r}, but the run was started with"
+                f" {used.get(name)!r}."
+            )
