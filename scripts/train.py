@@ -16,6 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from tff_autoprune import cli
+from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -35,11 +36,7 @@ def main(argv: Sequence[str]) -> None:
     """Trains, or describes what would be trained."""
     if len(argv) > 1:
         raise UserError(f"expected flags only, found {argv[1]!r}.")
-    if _CONFIG.value is None:
-        raise UserError("--config: name a file of configs/, e.g. --config=configs/demo.py.")
-    from tff_autoprune import config as config_lib
-
-    config = config_lib.validate(_CONFIG.value)
+    config = config_lib.read_flag(_CONFIG)
     if _DRY_RUN.value:
         from tff_autoprune import program
 

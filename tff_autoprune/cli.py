@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from tff_autoprune import config
 from tff_autoprune.errors import UserError
 
 USER_ERROR_EXIT_CODE = 2
@@ -34,6 +35,7 @@ def _fail(message: object) -> NoReturn:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
+        config.check_flag_names(argv[1:])
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
         _fail(error)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 import ml_collections
+from absl import flags
 from ml_collections import config_dict
 
 from tff_autoprune.errors import UserError
@@ -200,6 +201,58 @@ def reference(
     return config
 
 
+def fields() -> dict[str, Field]:
+    """Returns every field by its dotted name, e.g. "federated.rounds"."""
+    found: dict[str, Field] = {}
+    for name, entry in SCHEMA.items():
+        if isinstance(entry, Field):
+            found[name] = entry
+        else:
+            found.update({f"{name}.{key}": field for key, field in entry.items()})
+    return found
+
+
+def check_flag_names(arguments: Sequence[str]) -> None:
+    """Checks the names in `--config.NAME=VALUE` flags.
+
+    Args:
+      arguments: The command line.
+
+    Raises:
+      UserError: If there is no such field; says which there are.
+    """
+    known = fields()
+    for argument in arguments:
+        flag, _, rest = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or not flag.startswith("config."):
+            continue
+        name = flag[len("config.") :]
+        if name not in known:
+            section = f"{name.partition('.')[0]}."
+            near = [n for n in known if n.startswith(section)] or known
+            raise UserError(
+                f"--config.{name}: there is no such field (found value {rest!r}); allowed are"
+                f" {', '.join(near)}."
+            )
+
+
+def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
+    """Returns the validated configuration that a `--config` flag holds.
+
+    Args:
+      flag: What `config_flags.DEFINE_config_file` returned.
+
+    Raises:
+      UserError: If the flag is missing, its file does not load, or a field is wrong.
+    """
+    if flag.value is None:
+        raise UserError("--config: name a file of configs/, e.g. --config=configs/demo.py.")
+    try:
+        return validate(flag.value)
+    except OSError as error:
+        raise UserError(f"--config: {error}") from error
+
+
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Checks every field.
 
@@ -280,14 +333,6 @@ def load_data(config: Mapping[str, Any]) -> FederatedData:
 def describe() -> str:
     """Returns a table of every field, its default and its meaning, in Markdown."""
     rows = ["| field | default | allowed | meaning |", "|---|---|---|---|"]
-
-    def row(path: str, field: Field) -> None:
+    for path, field in fields().items():
         rows.append(f"| `{path}` | `{field.default}` | {field.allowed} | {field.help} |")
-
-    for name, entry in SCHEMA.items():
-        if isinstance(entry, Field):
-            row(name, entry)
-        else:
-            for key, field in entry.items():
-                row(f"{name}.{key}", field)
     return "\n".join(rows)
