@@ -1,0 +1,103 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tff_autoprune import config as config_lib
+from tff_autoprune.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
+
+
+def _set(config, path, value):
+    *sections, name = path.split(".")
+    for section in sections:
+        config = config[section]
+    with config.unlocked(), config.ignore_type():
+        config[name] = value
+
+
+@pytest.mark.parametrize(
+    "path, value, allowed",
+    [
+        ("seed", -1, ">= 0"),
+        ("federated.rounds", 0, "> 0"),
+        ("federated.rounds", 2.5, "int"),
+        ("federated.rounds", True, "int"),
+        ("federated.client_learning_rate", float("nan"), "> 0"),
+        ("federated.client_optimizer", "adamax", "adam"),
+        ("federated.dropout_probability", 1.0, "< 1"),
+        ("pruning.method", "magic", "auto"),
+        ("data.crop", 3, "tuple"),
+        ("export.formats", ("float33",), "float32"),
+        ("pruning.misspelt", 1, "no such field"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_is_allowed(path, value, allowed):
+    config = config_lib.default()
+    _set(config, path, value)
+    with pytest.raises(UserError) as caught:
+        config_lib.validate(config)
+    assert path in str(caught.value)
+    assert allowed in str(caught.value)
+
+
+def test_a_missing_field_is_named():
+    config = config_lib.default()
+    with config.unlocked():
+        del config.pruning.method
+    with pytest.raises(UserError, match=r"pruning\.method"):
+        config_lib.validate(config)
+
+
+def test_tolerance_and_a_budget_exclude_each_other():
+    config = config_lib.default()
+    config.pruning.tolerance = 1.0
+    config.pruning.target_flops = 1000
+    with pytest.raises(UserError, match="at most one"):
+        config_lib.validate(config)
+
+
+def test_an_int_is_taken_where_a_float_is_wanted():
+    config = config_lib.default()
+    config.federated.server_learning_rate = 1
+    assert config_lib.validate(config).federated.server_learning_rate == 1
+
+
+def test_every_field_is_described():
+    text = config_lib.describe()
+    for name, field in config_lib.fields().items():
+        assert f"`{name}`" in text
+        assert field.help in text
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_file_is_valid(name):
+    namespace = {}
+    exec((ROOT / "configs" / name).read_text(), namespace)
+    config_lib.validate(namespace["get_config"]())
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--config=configs/demo.py", "--config.federated.rondz=3"], "federated.rounds"),
+        (["--config=configs/demo.py", "--config.federated.rounds=x"], "federated.rounds"),
+        (["--config=configs/demo.py", "--config.federated.rounds=-2"], "> 0"),
+        (["--config=configs/absent.py"], "absent.py"),
+        (["--config=configs/demo.py"], "--run_dir"),
+        ([], "--config"),
+        (["--config=configs/demo.py", "stray"], "stray"),
+        (["--nonsense=1"], "nonsense"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(arguments, expected):
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
