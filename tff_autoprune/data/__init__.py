@@ -1,0 +1,33 @@
+"""Clients and their examples: real, rendered or the user's own, behind one call.
+
+    from tff_autoprune import data
+
+    digits = data.load("digits", seed=1, resize=28)
+    for client_id in digits.train.client_ids:
+        images = digits.train.create_tf_dataset_for_client(client_id)
+
+`load` returns a `FederatedData`: three `tff.simulation.datasets.ClientData` (clients that train,
+clients for validation, clients for the test) whose examples are `(image float32 [h, w, c] in
+[0, 1], label int32 [])`, and the `DataSpec` that describes them. Validation and test clients never
+train. Everything random derives from the seed, whatever the number of cores or processes.
+
+Importing this package imports neither TensorFlow nor TFF; loading a data set does.
+"""
+
+from __future__ import annotations
+
+from tff_autoprune.data.federated_data import DataSpec, FederatedData, PixelOptions
+from tff_autoprune.data.registry import load, names, option_help
+from tff_autoprune.data.statistics import client_arrays, client_sizes, statistics
+
+__all__ = [
+    "DataSpec",
+    "FederatedData",
+    "PixelOptions",
+    "client_arrays",
+    "client_sizes",
+    "load",
+    "names",
+    "option_help",
+    "statistics",
+]
