@@ -1,0 +1,23 @@
+"""Federated averaging of Keras models whose architecture may change between rounds.
+
+engine = Engine(model, Settings(...))
+state = engine.initialize()
+state = engine.next(state, client_datasets).state
+state = engine.replace_model(state, smaller_model, removal)
+"""
+
+from tff_autoprune.federated import runtime
+from tff_autoprune.federated.engine import Engine, RoundResult
+from tff_autoprune.federated.sampling import client_dataset, held_out_dataset, sample_clients
+from tff_autoprune.federated.settings import AggregatorSettings, Settings
+
+__all__ = [
+    "AggregatorSettings",
+    "Engine",
+    "RoundResult",
+    "Settings",
+    "client_dataset",
+    "held_out_dataset",
+    "runtime",
+    "sample_clients",
+]

@@ -1,0 +1,259 @@
+"""A learning process for the present architecture, and the one thing TFF lacks: changing it.
+
+next:           state ──TFF round──> state
+replace_model:  state, smaller model ──> process for the new shapes, state carried over
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune.errors import UserError
+from tff_autoprune.federated import process as process_lib
+from tff_autoprune.federated import state as state_lib
+from tff_autoprune.federated.client_work import Regularizer
+from tff_autoprune.federated.settings import Settings
+from tff_autoprune.federated.stateless import StatelessModel
+
+State = tff.learning.templates.LearningAlgorithmState
+
+
+class Removal(Protocol):
+    """What a removal of filters tells about the weights (`pruning.Removal`)."""
+
+    def slice_trainable(self, values: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Keeps of arrays shaped like the old trainable weights what survives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundResult:
+    """What a round did.
+
+    Attributes:
+      state: The state after the round.
+      metrics: "loss", "accuracy" and "num_examples" of training, over clients.
+      feedback: The same of the received model on held-out examples; None without feedback.
+      clients: Clients that took part.
+      failed_clients: Those of them whose update was not finite and was left out.
+      failed: Whether nothing was learned: no client returned a usable update, or the aggregate was
+        not finite. The weights are then those from before the round.
+      download_bytes: Bytes of weights sent to clients.
+      upload_bytes: Bytes of updates sent by clients.
+    """
+
+    state: State
+    metrics: Mapping[str, float]
+    feedback: Optional[Mapping[str, float]]
+    clients: int
+    failed_clients: int
+    failed: bool
+    download_bytes: int
+    upload_bytes: int
+
+
+def _nbytes(specs: Sequence[tf.TensorSpec]) -> int:
+    return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+
+
+class Engine:
+    """Federated averaging of a Keras model whose architecture may change between rounds.
+
+    Attributes:
+      model: The model of the present architecture.
+      settings: What the process is built from.
+      process: The `tff.learning.templates.LearningProcess` of the present architecture.
+    """
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        settings: Optional[Settings] = None,
+        *,
+        regularizer_fn: Optional[Callable[[tf.keras.Model], Regularizer]] = None,
+        with_feedback: bool = False,
+    ):
+        """Builds the process for a model.
+
+        Args:
+          model: A built functional or sequential model [batch, ...] -> [batch, classes].
+          settings: Defaults to `Settings()`.
+          regularizer_fn: Called with each architecture; returns a function of the list of trainable
+            tensors, which is added to the clients' loss times the strength of `set_penalty`.
+          with_feedback: Whether clients also evaluate the model they receive on held-out examples.
+        """
+        self.settings = settings or Settings()
+        self._regularizer_fn = regularizer_fn
+        self._with_feedback = with_feedback
+        self._build(model)
+
+    def _build(self, model: tf.keras.Model) -> None:
+        stateless = StatelessModel(model)
+        regularizer = self._regularizer_fn(model) if self._regularizer_fn else None
+        self.process = process_lib.build_learning_process(
+            stateless, self.settings, regularizer=regularizer, with_feedback=self._with_feedback
+        )
+        self.model = model
+        self._stateless = stateless
+        self._evaluation: Optional[tff.Computation] = None
+
+    def initialize(self) -> State:
+        """Returns the state before the first round; its weights are the model's."""
+        return self.set_weights(self.process.initialize(), self.model)
+
+    def set_weights(self, state: State, model: tf.keras.Model) -> State:
+        """Returns the state with a model's weights; the model must have the same architecture."""
+        weights = tff.learning.models.ModelWeights(
+            tuple(v.numpy() for v in model.trainable_weights),
+            tuple(v.numpy() for v in model.non_trainable_weights),
+        )
+        return state._replace(global_model_weights=weights)
+
+    def next(
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        held_out_datasets: Optional[Sequence[tf.data.Dataset]] = None,
+    ) -> RoundResult:
+        """Runs a round.
+
+        Args:
+          state: The state before it.
+          client_datasets: Batches (float32 images, int32 labels) of each client.
+          held_out_datasets: Batches of held-out examples of each client, for feedback.
+
+        Returns:
+          What the round did.
+
+        Raises:
+          UserError: If there are no clients, or held-out data does not fit the engine.
+        """
+        if not client_datasets:
+            raise UserError("federated: a round needs at least one client, found none.")
+        data = list(client_datasets)
+        if self._with_feedback:
+            if held_out_datasets is None or len(held_out_datasets) != len(data):
+                raise UserError(
+                    "federated: an engine with feedback needs held-out data for each of the"
+                    f" {len(data)} clients, found"
+                    f" {0 if held_out_datasets is None else len(held_out_datasets)}."
+                )
+            data = [
+                collections.OrderedDict(train=train, held_out=held_out)
+                for train, held_out in zip(data, held_out_datasets)
+            ]
+        output = self.process.next(state, data)
+        report = output.metrics["client_work"]
+        failed_clients = int(report["non_finite_clients"])
+        rejected = bool(output.metrics["finalizer"]["rejected"])
+        weights = _nbytes((*self._stateless.trainable, *self._stateless.non_trainable))
+        feedback = report.get("feedback")
+        return RoundResult(
+            state=output.state,
+            metrics=process_lib.finalize_metrics(report["train"]),
+            feedback=None if feedback is None else process_lib.finalize_metrics(feedback),
+            clients=len(data),
+            failed_clients=failed_clients,
+            failed=rejected or failed_clients == len(data),
+            download_bytes=weights * len(data),
+            upload_bytes=weights * len(data),
+        )
+
+    def evaluate(
+        self, state: State, client_datasets: Sequence[tf.data.Dataset]
+    ) -> dict[str, float]:
+        """Evaluates the server's model on clients.
+
+        Args:
+          state: Whose weights to evaluate.
+          client_datasets: Batches of each client.
+
+        Returns:
+          "loss", "accuracy" and "num_examples", aggregated by TFF.
+        """
+        if not client_datasets:
+            raise UserError("federated: an evaluation needs at least one client, found none.")
+        if self._evaluation is None:
+            self._evaluation = process_lib.build_evaluation(self._stateless)
+        sums = self._evaluation(state.global_model_weights, list(client_datasets))
+        return process_lib.finalize_metrics(sums)
+
+    def keras_model(self, state: State) -> tf.keras.Model:
+        """Returns a new Keras model with the server's weights and statistics."""
+        model = tf.keras.models.clone_model(self.model)
+        for variables, values in (
+            (model.trainable_weights, state.global_model_weights.trainable),
+            (model.non_trainable_weights, state.global_model_weights.non_trainable),
+        ):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+        return model
+
+    def replace_model(
+        self, state: State, model: tf.keras.Model, removal: Optional[Removal] = None
+    ) -> State:
+        """Changes the architecture and carries the state over.
+
+        Args:
+          state: The state under the old architecture.
+          model: The new model, with its weights.
+          removal: Says which parts of the old weights survive, so that the moments of the server
+            optimizer are kept; None starts that optimizer anew.
+
+        Returns:
+          The state for the new architecture: weights of `model`, everything else carried over.
+        """
+        old_trainable = [np.asarray(w) for w in state.global_model_weights.trainable]
+        self._build(model)
+        initial = self.initialize()
+        return initial._replace(
+            distributor=state_lib.carry_matching(state.distributor, initial.distributor),
+            client_work=state.client_work,
+            aggregator=state_lib.carry_matching(state.aggregator, initial.aggregator),
+            finalizer=state_lib.carry_optimizer_state(
+                state.finalizer,
+                initial.finalizer,
+                old_trainable,
+                None if removal is None else removal.slice_trainable,
+            ),
+        )
+
+    def restore(self, model: tf.keras.Model, state: State) -> State:
+        """Goes back to an earlier architecture.
+
+        Args:
+          model: A model of that architecture.
+          state: The state saved under it.
+
+        Returns:
+          The same state, for which the engine now runs.
+        """
+        self._build(model)
+        return state
+
+    def set_penalty(self, state: State, strength: float) -> State:
+        """Returns the state with another strength of the regularizer, without retracing."""
+        return self._set_client_scalar(state, "penalty", strength)
+
+    def set_learning_rate_scale(self, state: State, scale: float) -> State:
+        """Returns the state with another factor of the client learning rate."""
+        return self._set_client_scalar(state, "learning_rate_scale", scale)
+
+    def _set_client_scalar(self, state: State, name: str, value: float) -> State:
+        client_work = state.client_work.copy()
+        client_work[name] = np.float32(value)
+        return state._replace(client_work=client_work)
+
+    def state_to_arrays(self, state: State) -> dict[str, np.ndarray]:
+        """Returns the state as a flat dict of arrays, bit exact."""
+        return state_lib.to_arrays(state)
+
+    def state_from_arrays(self, arrays: Mapping[str, Any]) -> State:
+        """Undoes `state_to_arrays` for the present architecture."""
+        return state_lib.from_arrays(self.initialize(), arrays)

@@ -1,0 +1,59 @@
+"""Optimizers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune.federated.settings import Settings
+
+# Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), section 5: the value that
+# Adam and Yogi keep from exploding while the second moments are still near zero.
+_SERVER_EPSILON = 1e-3
+_MOMENTUM = 0.9
+# A schedule never reaches 0: a client that learns nothing would cost as much as one that does.
+_FINAL_FRACTION = 1e-3
+
+_Builder = Callable[[float, float], tff.learning.optimizers.Optimizer]
+
+_BUILDERS: dict[str, _Builder] = {
+    "sgd": lambda rate, epsilon: tff.learning.optimizers.build_sgdm(rate),
+    "momentum": lambda rate, epsilon: tff.learning.optimizers.build_sgdm(rate, momentum=_MOMENTUM),
+    "adam": lambda rate, epsilon: tff.learning.optimizers.build_adam(rate, epsilon=epsilon),
+    "adamw": lambda rate, epsilon: tff.learning.optimizers.build_adamw(rate, epsilon=epsilon),
+    "yogi": lambda rate, epsilon: tff.learning.optimizers.build_yogi(rate, epsilon=epsilon),
+}
+
+
+def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
+    """Builds the optimizer that clients train with, with Keras' epsilon of 1e-7."""
+    return _BUILDERS[settings.client_optimizer](settings.client_learning_rate, 1e-7)
+
+
+def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
+    """Builds the optimizer that the server applies to the aggregated update."""
+    return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, _SERVER_EPSILON)
+
+
+def schedule_factor(settings: Settings, round_num: tf.Tensor) -> tf.Tensor:
+    """Returns what the client learning rate is multiplied with.
+
+    Args:
+      settings: Names the schedule and the number of rounds it runs over.
+      round_num: int32 scalar, 0 in the first round.
+
+    Returns:
+      float32 scalar, 1 in the first round.
+    """
+    if settings.client_learning_rate_schedule == "constant":
+        return tf.constant(1.0)
+    progress = tf.cast(round_num, tf.float32) / float(max(settings.total_rounds - 1, 1))
+    progress = tf.clip_by_value(progress, 0.0, 1.0)
+    if settings.client_learning_rate_schedule == "linear":
+        falling = 1.0 - progress
+    else:
+        falling = 0.5 * (1.0 + tf.cos(math.pi * progress))
+    return _FINAL_FRACTION + (1.0 - _FINAL_FRACTION) * falling

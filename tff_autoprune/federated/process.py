@@ -1,0 +1,104 @@
+"""Composes the learning process of one architecture.
+
+distributor ──weights──> client work ──update, weight──> aggregator ──mean──> finalizer
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Optional
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune.federated import aggregators, losses
+from tff_autoprune.federated import client_work as client_work_lib
+from tff_autoprune.federated.finalizer import build_finalizer
+from tff_autoprune.federated.settings import Settings
+from tff_autoprune.federated.stateless import StatelessModel
+
+
+def build_learning_process(
+    stateless: StatelessModel,
+    settings: Settings,
+    *,
+    regularizer: Optional[client_work_lib.Regularizer] = None,
+    with_feedback: bool = False,
+) -> tff.learning.templates.LearningProcess:
+    """Builds federated averaging for a model.
+
+    Args:
+      stateless: The model; its present weights are the initial ones.
+      settings: Optimizers, aggregator, weighting.
+      regularizer: See `build_client_work`.
+      with_feedback: See `build_client_work`.
+
+    Returns:
+      `initialize: ( -> S@SERVER)`, `next: (<S@SERVER, {D*}@CLIENTS> -> <S@SERVER, M@SERVER>)`.
+    """
+    initial = tff.learning.models.ModelWeights(
+        tuple(v.numpy() for v in stateless.model.trainable_weights),
+        tuple(v.numpy() for v in stateless.model.non_trainable_weights),
+    )
+
+    @tff.tensorflow.computation
+    def initial_weights():
+        return tf.nest.map_structure(tf.constant, initial)
+
+    weights_type = initial_weights.type_signature.result
+    client_work = client_work_lib.build_client_work(
+        stateless, settings, regularizer=regularizer, with_feedback=with_feedback
+    )
+    update = client_work.next.type_signature.result.result.member
+    aggregator = aggregators.build(settings.aggregator).create(update.update, update.update_weight)
+    return tff.learning.templates.compose_learning_process(
+        initial_weights,
+        tff.learning.templates.build_broadcast_process(weights_type),
+        client_work,
+        aggregator,
+        build_finalizer(stateless, settings),
+    )
+
+
+def build_evaluation(stateless: StatelessModel) -> tff.Computation:
+    """Builds federated evaluation.
+
+    Returns:
+      `(<W@SERVER, {D*}@CLIENTS> -> sums@SERVER)`; the sums are those of `evaluate_batch`.
+    """
+    from_logits = losses.outputs_logits(stateless.model)
+    weights_type = client_work_lib.weights_type(stateless)
+    data_type = tff.SequenceType(
+        tff.types.tensorflow_to_type(client_work_lib.batch_spec(stateless.model))
+    )
+
+    @tff.tensorflow.computation(weights_type, data_type)
+    def evaluate_client(weights, dataset):
+        return client_work_lib.evaluation_loop(stateless, weights, dataset, from_logits=from_logits)
+
+    @tff.federated_computation(
+        tff.FederatedType(weights_type, tff.SERVER), tff.FederatedType(data_type, tff.CLIENTS)
+    )
+    def evaluate(weights, data):
+        return tff.federated_sum(
+            tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), data))
+        )
+
+    return evaluate
+
+
+def finalize_metrics(sums: collections.abc.Mapping[str, float]) -> dict[str, float]:
+    """Turns sums over examples into metrics.
+
+    Args:
+      sums: "loss_sum", "correct", "num_examples".
+
+    Returns:
+      "loss", "accuracy" (NaN without examples) and "num_examples".
+    """
+    count = float(sums["num_examples"])
+    return {
+        "loss": float(sums["loss_sum"]) / count if count else float("nan"),
+        "accuracy": float(sums["correct"]) / count if count else float("nan"),
+        "num_examples": count,
+    }

@@ -1,0 +1,147 @@
+"""Which clients train in a round, and in what order they see their examples.
+
+Both are pure functions of the seed, the round and the client: a resumed run repeats them.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune.errors import UserError
+
+
+def _generator(*entropy: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(entropy))
+
+
+def sample_clients(
+    client_ids: Sequence[str], *, count: int, seed: int, round_num: int, attempt: int = 0
+) -> list[str]:
+    """Samples clients without replacement.
+
+    Args:
+      client_ids: All clients.
+      count: How many to sample; all of them if there are fewer.
+      seed: Seed of the run.
+      round_num: The round.
+      attempt: 0, then 1, 2, ... when the cohort of the attempt before failed whole.
+
+    Returns:
+      Sampled ids in random order; the same for the same arguments, whatever the order of
+      `client_ids`.
+
+    Raises:
+      UserError: If there are no clients.
+    """
+    if not len(client_ids):
+        raise UserError("data: there are no clients to sample from.")
+    ids = sorted(client_ids)
+    generator = _generator(seed, round_num, attempt)
+    picked = generator.choice(len(ids), size=min(count, len(ids)), replace=False)
+    return [ids[i] for i in picked]
+
+
+def client_arrays(
+    client_data: tff.simulation.datasets.ClientData, client_id: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads all examples of a client.
+
+    Args:
+      client_data: Yields (image, label).
+      client_id: One of its clients.
+
+    Returns:
+      Images float32 [n, h, w, c] and labels int32 [n].
+
+    Raises:
+      UserError: If the client has no examples.
+    """
+    dataset = client_data.create_tf_dataset_for_client(client_id)
+    batches = list(dataset.batch(4096).as_numpy_iterator())
+    if not batches:
+        raise UserError(f"data: client {client_id} has no examples.")
+    images, labels = (np.concatenate(parts) for parts in zip(*batches))
+    return images.astype(np.float32, copy=False), labels.astype(np.int32, copy=False)
+
+
+def client_dataset(
+    client_data: tff.simulation.datasets.ClientData,
+    client_id: str,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    round_num: int,
+    max_examples: Optional[int] = None,
+    held_out_fraction: float = 0.0,
+) -> tf.data.Dataset:
+    """Returns a client's shuffled batches for a round.
+
+    Args:
+      client_data: Yields (image, label).
+      client_id: One of its clients.
+      batch_size: Examples in a batch; the last batch may be smaller.
+      epochs: Passes over the examples, each in a new order.
+      seed: Seed of the run.
+      round_num: The round.
+      max_examples: Examples used, at most: the same random ones in every round.
+      held_out_fraction: Share of the examples that never trains, see `held_out_dataset`.
+
+    Returns:
+      A data set of (float32 [b, h, w, c], int32 [b]); it gives the same batches every time.
+    """
+    images, labels = client_arrays(client_data, client_id)
+    chosen, _ = _split(client_id, len(labels), seed, held_out_fraction)
+    chosen = chosen[:max_examples]
+    generator = _generator(seed, _number(client_id), round_num + 1)
+    order = np.concatenate([generator.permutation(chosen) for _ in range(epochs)])
+    return _batches(images[order], labels[order], batch_size)
+
+
+def held_out_dataset(
+    client_data: tff.simulation.datasets.ClientData,
+    client_id: str,
+    *,
+    batch_size: int,
+    seed: int,
+    held_out_fraction: float,
+) -> tf.data.Dataset:
+    """Returns the examples that a client holds out from training, the same in every round.
+
+    Args:
+      client_data: Yields (image, label).
+      client_id: One of its clients.
+      batch_size: Examples in a batch; the last batch may be smaller.
+      seed: Seed of the run.
+      held_out_fraction: As given to `client_dataset`; a client with one example holds out none.
+
+    Returns:
+      A data set of (float32 [b, h, w, c], int32 [b]), possibly without elements.
+    """
+    images, labels = client_arrays(client_data, client_id)
+    _, chosen = _split(client_id, len(labels), seed, held_out_fraction)
+    return _batches(images[chosen], labels[chosen], batch_size)
+
+
+def _number(client_id: str) -> int:
+    # Not `hash`, which differs between processes.
+    return zlib.crc32(client_id.encode())
+
+
+def _split(
+    client_id: str, count: int, seed: int, held_out_fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+    order = _generator(seed, _number(client_id), 0).permutation(count)
+    held_out = min(math.ceil(count * held_out_fraction), count - 1)
+    return order[held_out:], order[:held_out]
+
+
+def _batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)

@@ -1,0 +1,181 @@
+"""Calls a Keras model as a pure function of its weights.
+
+    call(model, trainable, non_trainable, x) -> outputs, new non-trainable
+
+TFF's own wrappers hide the forward pass in a nested `tf.function` or read and assign variables in
+every step. Neither is needed: while the model is traced, each variable is replaced by a tensor, so
+that the whole client loop becomes one graph over tensors, which the runtime can prune and optimize.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+import tensorflow as tf
+
+from tff_autoprune.errors import UserError
+
+
+class TensorVariable:
+    """Stands for a variable that a layer assigns while it is called (e.g. a moving average).
+
+    Assignments replace the tensor it holds; nothing is written anywhere.
+    """
+
+    def __init__(self, value: tf.Tensor):
+        """Starts with `value`."""
+        self.value = value
+
+    @property
+    def dtype(self) -> tf.DType:
+        """The data type of the value."""
+        return self.value.dtype
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        """The static shape of the value."""
+        return self.value.shape
+
+    def assign(self, value: Any, **unused: Any) -> tf.Tensor:
+        """Replaces the value."""
+        self.value = tf.cast(value, self.dtype)
+        return self.value
+
+    def assign_add(self, delta: Any, **unused: Any) -> tf.Tensor:
+        """Adds to the value."""
+        return self.assign(self.value + delta)
+
+    def assign_sub(self, delta: Any, **unused: Any) -> tf.Tensor:
+        """Subtracts from the value."""
+        return self.assign(self.value - delta)
+
+    def read_value(self) -> tf.Tensor:
+        """Returns the value."""
+        return self.value
+
+    def __tf_tensor__(self, dtype: Optional[tf.DType] = None, name: Optional[str] = None):
+        """Lets every TensorFlow operation take this object for its value."""
+        del name
+        return self.value if dtype is None else tf.cast(self.value, dtype)
+
+    def __sub__(self, other: Any) -> tf.Tensor:
+        """Returns the difference."""
+        return self.value - other
+
+    def __add__(self, other: Any) -> tf.Tensor:
+        """Returns the sum."""
+        return self.value + other
+
+    def __mul__(self, other: Any) -> tf.Tensor:
+        """Returns the product."""
+        return self.value * other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+    """Where a layer keeps one of its variables: `container[key]`."""
+
+    layer: tf.keras.layers.Layer
+    container: Any
+    key: Any
+
+    def put(self, value: Any) -> Any:
+        old = self.container[self.key]
+        self.container[self.key] = value
+        return old
+
+
+def _find_slots(model: tf.keras.Model) -> dict[int, list[_Slot]]:
+    """Finds every place that holds a weight, by the variable's id."""
+    wanted = {id(v) for v in model.weights}
+    slots: dict[int, list[_Slot]] = {}
+    for layer in model._flatten_layers(include_self=True, recursive=True):
+        # The bookkeeping lists of Keras are not read in a call.
+        for name, value in vars(layer).items():
+            if name in ("_trainable_weights", "_non_trainable_weights", "_self_tracked_trackables"):
+                continue
+            if id(value) in wanted:
+                slots.setdefault(id(value), []).append(_Slot(layer, vars(layer), name))
+            elif isinstance(value, (list, dict)):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, item in items:
+                    if id(item) in wanted:
+                        slots.setdefault(id(item), []).append(_Slot(layer, value, key))
+    return slots
+
+
+class StatelessModel:
+    """A Keras model as a pure function of its weights.
+
+    Attributes:
+      model: The model; neither its variables nor its layers are changed by a call.
+      trainable: Specs of its trainable weights, in the order of `model.trainable_weights`.
+      non_trainable: Specs of the others, in the order of `model.non_trainable_weights`.
+    """
+
+    def __init__(self, model: tf.keras.Model):
+        """Prepares a built model.
+
+        Raises:
+          UserError: If a layer keeps a weight where it cannot be replaced.
+        """
+        self.model = model
+        self._slots = _find_slots(model)
+        for variable in model.weights:
+            if id(variable) not in self._slots:
+                raise UserError(
+                    f"model: the weight {variable.name} is not an attribute of its layer, so the"
+                    " federated engine cannot train it; keep it as `self.NAME` or in a list or dict"
+                    " of the layer."
+                )
+        self.trainable = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.trainable_weights)
+        self.non_trainable = tuple(
+            tf.TensorSpec(v.shape, v.dtype) for v in model.non_trainable_weights
+        )
+
+    @contextlib.contextmanager
+    def _replaced(
+        self, trainable: Sequence[tf.Tensor], assignable: Sequence[TensorVariable]
+    ) -> Iterator[None]:
+        undo = []
+        try:
+            for variables, values in (
+                (self.model.trainable_weights, trainable),
+                (self.model.non_trainable_weights, assignable),
+            ):
+                for variable, value in zip(list(variables), values):
+                    for slot in self._slots[id(variable)]:
+                        undo.append((slot, slot.put(value)))
+            yield
+        finally:
+            for slot, old in reversed(undo):
+                slot.put(old)
+
+    def __call__(
+        self,
+        trainable: Sequence[tf.Tensor],
+        non_trainable: Sequence[tf.Tensor],
+        inputs: tf.Tensor,
+        *,
+        training: bool,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """Calls the model with the given weights.
+
+        Args:
+          trainable: Aligned with `model.trainable_weights`.
+          non_trainable: Aligned with `model.non_trainable_weights`.
+          inputs: A batch.
+          training: Whether layers behave as in training.
+
+        Returns:
+          The outputs, and the non-trainable weights as the layers assigned them.
+        """
+        assignable = [TensorVariable(value) for value in non_trainable]
+        with self._replaced(trainable, assignable):
+            outputs = self.model(inputs, training=training)
+        return outputs, tuple(v.value for v in assignable)
