@@ -62,7 +62,7 @@ def _choice(default: str, choices: tuple[str, ...], text: str) -> Field:
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
 SCHEDULES = ("constant", "cosine", "linear")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
-METHODS = ("none", "paper", "uniform", "auto")
+METHODS = ("none", "paper", "uniform", "unstructured", "auto")
 FORMATS = ("float32", "float16", "dynamic_int8", "full_int8")
 
 SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
@@ -131,7 +131,9 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         "tolerance": _at_least(
             float, 0, None, "auto: points of accuracy that may be lost (default 1)."
         ),
-        "target_parameters": _positive(int, None, "auto: parameters to reach."),
+        "target_parameters": _positive(
+            int, None, "auto, uniform, unstructured: parameters to reach."
+        ),
         "target_flops": _positive(int, None, "auto: FLOPs of an inference to reach."),
         "target_bytes": _positive(int, None, "auto: bytes of the float32 model to reach."),
         "target_latency_ms": _positive(float, None, "auto: milliseconds on this host to reach."),

@@ -1,4 +1,4 @@
-"""Who takes part in a round, and what of their data they train on.
+"""Who takes part in a round.
 
 Everything here is a pure function of the seed, the round and the attempt.
 """
@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_federated as tff
 
 from tff_autoprune import federated
 
@@ -72,33 +70,3 @@ def sample_feedback_clients(client_ids: Sequence[str], *, count: int, seed: int)
     generator = np.random.default_rng((seed, _FEEDBACK_STREAM))
     chosen = generator.permutation(len(ordered))[:count]
     return [ordered[i] for i in sorted(chosen)]
-
-
-def hold_out(
-    client_data: tff.simulation.datasets.ClientData, fraction: float
-) -> tuple[tff.simulation.datasets.ClientData, tff.simulation.datasets.ClientData]:
-    """Splits every client's examples in those it trains on and those it only evaluates on.
-
-    Every n-th example is held out, so that a client whose examples are ordered by label holds out
-    some of each.
-
-    Args:
-      client_data: The training clients.
-      fraction: Share of examples to hold out, > 0 and < 1.
-
-    Returns:
-      (training part, held-out part), with the same clients.
-    """
-    period = max(2, round(1 / fraction))
-
-    def part(held_out: bool) -> tff.simulation.datasets.ClientData:
-        def keep(dataset: tf.data.Dataset) -> tf.data.Dataset:
-            return (
-                dataset.enumerate()
-                .filter(lambda i, _: tf.equal(tf.equal(i % period, period - 1), held_out))
-                .map(lambda _, example: example)
-            )
-
-        return client_data.preprocess(keep)
-
-    return part(False), part(True)

@@ -39,6 +39,8 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
+# Larger batches than in training: evaluation keeps no activations.
+_EVALUATION_BATCH = 256
 # Seed of the weights that the paper's rule draws anew after a cut; any distinct number does.
 _REINITIALIZATION_STREAM = 3
 
@@ -91,14 +93,13 @@ class Training:
         self._engine = federated.Engine(
             self._dense,
             federated_settings(config),
-            regularizer_fn=getattr(self._method, "regularizer", None),
+            regularizer_fn=self._method.regularizer_fn,
+            with_feedback=self._method.wants_feedback,
         )
-        if self._method.wants_feedback:
-            self._train_data, self._held_out_data = cohort_lib.hold_out(
-                self._data.train, config.federated.feedback_fraction
-            )
-        else:
-            self._train_data, self._held_out_data = self._data.train, None
+        # A method that wants no feedback trains on every example.
+        self._held_out_fraction = (
+            config.federated.feedback_fraction if self._method.wants_feedback else 0.0
+        )
         self._records = records_lib.Records(
             self._files.metrics, self._files.pruning, self._files.tensorboard
         )
@@ -196,7 +197,6 @@ class Training:
         parameters, model_bytes = self._cost.parameters, self._cost.bytes
 
         cohort, result = self._train_cohort()
-        feedback = self._cohort_feedback(cohort.returning)
         self._state = result.state
         weights_after = self._trainable_weights()
         pseudo_gradient = [b - a for b, a in zip(weights_before, weights_after)]
@@ -218,7 +218,7 @@ class Training:
             "penalty": controls.penalty,
             **{f"filters/{g.name}": g.channels for g in self._groups if g.prunable},
         }
-        self._decide(pseudo_gradient, result.metrics, feedback)
+        self._decide(pseudo_gradient, result.metrics, result.feedback)
         validation = self._validate_if_due()
         row["validation_loss"] = validation.get("loss")
         row["validation_accuracy"] = validation.get("accuracy")
@@ -233,28 +233,16 @@ class Training:
         settings = self._config.federated
         for attempt in range(settings.max_attempts):
             cohort = cohort_lib.sample(
-                self._train_data.client_ids,
+                self._data.train.client_ids,
                 count=settings.clients_per_round,
                 dropout_probability=settings.dropout_probability,
                 seed=self._config.seed,
                 round_num=self._round_num,
                 attempt=attempt,
             )
-            datasets = [
-                federated.client_dataset(
-                    self._train_data,
-                    client_id,
-                    batch_size=settings.batch_size,
-                    epochs=settings.local_epochs,
-                    seed=self._config.seed,
-                    round_num=self._round_num,
-                    max_examples=settings.max_examples,
-                )
-                for client_id in cohort.returning
-            ]
-            if datasets:
-                result = self._engine.next(self._state, datasets)
-                if result.clients > result.failed_clients:
+            if cohort.returning:
+                result = self._train_clients(cohort.returning)
+                if not result.failed:
                     return cohort, result
             self._retried_cohorts += 1
             self._progress.message(
@@ -267,13 +255,32 @@ class Training:
             " federated.dropout_probability. The last checkpoint is kept."
         )
 
-    def _cohort_feedback(self, client_ids: Sequence[str]) -> Optional[base.Feedback]:
-        """How well the model that a cohort received does on what its clients hold out."""
-        if self._held_out_data is None or self._method_stopped:
-            return None
-        return self._engine.evaluate(
-            self._state, self._evaluation_datasets(self._held_out_data, client_ids)
-        )
+    def _train_clients(self, client_ids: Sequence[str]) -> federated.RoundResult:
+        settings, seed = self._config.federated, self._config.seed
+        train = [
+            federated.client_dataset(
+                self._data.train,
+                client_id,
+                batch_size=settings.batch_size,
+                epochs=settings.local_epochs,
+                seed=seed,
+                round_num=self._round_num,
+                max_examples=settings.max_examples,
+                held_out_fraction=self._held_out_fraction,
+            )
+            for client_id in client_ids
+        ]
+        held_out = [
+            federated.held_out_dataset(
+                self._data.train,
+                client_id,
+                batch_size=_EVALUATION_BATCH,
+                seed=seed,
+                held_out_fraction=self._held_out_fraction,
+            )
+            for client_id in (client_ids if self._method.wants_feedback else ())
+        ]
+        return self._engine.next(self._state, train, held_out or None)
 
     def _validate_if_due(self) -> base.Feedback:
         settings = self._config.federated
@@ -286,9 +293,7 @@ class Training:
 
     def _evaluation_datasets(self, client_data: Any, client_ids: Sequence[str]) -> list:
         return [
-            client_data.create_tf_dataset_for_client(client_id).batch(
-                self._config.federated.batch_size * 10
-            )
+            client_data.create_tf_dataset_for_client(client_id).batch(_EVALUATION_BATCH)
             for client_id in client_ids
         ]
 
@@ -338,11 +343,12 @@ class Training:
         elif decision.action is base.Action.RESTORE:
             if self._snapshot is None:
                 raise RuntimeError("The pruning method restores, but nothing was cut before.")
-            self._state = self._engine.restore(
-                self._snapshot.model, self._engine.state_from_arrays(self._snapshot.arrays)
-            )
+            self._restore(self._snapshot)
             self._snapshot = None
-            self._architecture_changed()
+        elif decision.action is base.Action.ASSIGN:
+            model = self._engine.keras_model(self._state)
+            model.set_weights(decision.weights)
+            self._state = self._engine.set_weights(self._state, model)
         elif decision.action is base.Action.STOP:
             self._method_stopped = True
         self._rebuild_seconds += time.monotonic() - started
@@ -376,6 +382,11 @@ class Training:
         self._state = self._engine.replace_model(
             self._state, smaller, None if decision.reinitialize else removal
         )
+        self._architecture_changed()
+
+    def _restore(self, saved: checkpoint_lib.ModelState) -> None:
+        self._engine.restore(saved.model, self._state)
+        self._state = self._engine.state_from_arrays(saved.arrays)
         self._architecture_changed()
 
     def _architecture_changed(self) -> None:
@@ -416,9 +427,7 @@ class Training:
         if found is None:
             return
         self._round_num = found.round_num
-        self._state = self._engine.restore(
-            found.current.model, self._engine.state_from_arrays(found.current.arrays)
-        )
+        self._restore(found.current)
         self._snapshot = found.snapshot
         document = found.document
         self._method_state = document["method_state"]
@@ -429,7 +438,6 @@ class Training:
         self._rebuild_seconds = document["rebuild_seconds"]
         self._feedback_bytes = document["feedback_bytes"]
         self._records.restore(document["metrics"], document["pruning"])
-        self._architecture_changed()
 
     # ---------------------------------------------------------------- results
 
@@ -441,7 +449,6 @@ class Training:
         return sum(self._records.total(column) for column in columns)
 
     def _write_config(self) -> None:
-        spec = self._data.spec
         versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         versions["python"] = platform.python_version()
         files.write_json(
@@ -449,12 +456,7 @@ class Training:
             {
                 "config": config_lib.to_json(self._config),
                 "versions": versions,
-                "data_spec": {
-                    "name": spec.name,
-                    "image_shape": list(spec.image_shape),
-                    "num_classes": spec.num_classes,
-                    "label_names": list(spec.label_names),
-                },
+                "data_spec": self._data.spec.to_json(),
             },
         )
 
@@ -533,6 +535,7 @@ def _sizes(model_cost: cost.Cost, model: tf.keras.Model) -> dict[str, Any]:
         "parameters": model_cost.parameters,
         "flops": model_cost.flops,
         "bytes": model_cost.bytes,
+        "nonzero_parameters": int(sum(np.count_nonzero(w) for w in model.get_weights())),
         "filters": {name: width for name, width in widths.items() if width},
     }
 

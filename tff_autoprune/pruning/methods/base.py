@@ -38,12 +38,14 @@ class Action(str, enum.Enum):
         the program keep a snapshot (model and process state) from just before it.
       ACCEPT: The cuts since the snapshot have healed; drop the snapshot.
       RESTORE: They have not; go back to the snapshot.
+      ASSIGN: Replace the weights by `weights`; the architecture stays.
       STOP: Pruning is over; the method is not asked again.
     """
 
     CUT = "cut"
     ACCEPT = "accept"
     RESTORE = "restore"
+    ASSIGN = "assign"
     STOP = "stop"
 
 
@@ -55,8 +57,9 @@ class Decision:
       action: See `Action`.
       reason: Why, in a few words a person understands.
       selection: For CUT: indices of the channels to remove, by filter-group name.
-      weights: For CUT: values aligned with `model.weights` that replace the model's weights just
-        before the removal (e.g. consumers that compensate for what is removed). None keeps them.
+      weights: For CUT and ASSIGN: values aligned with `model.weights` that replace the model's
+        weights, for CUT just before the removal (e.g. consumers that compensate for what is
+        removed). None keeps them.
       reinitialize: For CUT: the smaller model starts from new random weights (the paper's rule)
         instead of inheriting those of the surviving filters.
       predicted_effect: Expected change of held-out loss or accuracy, if the method predicts one.
@@ -120,6 +123,10 @@ class PruningMethod(abc.ABC):
 
     #: Whether clients shall evaluate the received model on held-out examples before training.
     wants_feedback: bool = False
+
+    #: Called with each architecture; returns a function of the list of trainable tensors whose
+    #: value, times `Controls.penalty`, the clients add to their loss. None: no penalty.
+    regularizer_fn: Optional[Callable[[tf.keras.Model], Callable[[list], tf.Tensor]]] = None
 
     @abc.abstractmethod
     def initialize(self, model: tf.keras.Model) -> State:
