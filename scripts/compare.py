@@ -1,0 +1,57 @@
+r"""Compares pruning methods: same data, clients, rounds and seeds for all.
+
+  python scripts/compare.py --config=configs/demo.py --methods=none,paper,uniform,auto --seeds=3 \
+      --out=runs/comparison
+
+Writes a run directory for each method and seed, comparison.csv, .md and .html, and plots. What is
+finished is not run again: call it again after an interruption. `uniform` and `unstructured` prune
+to the parameters that `auto` found with the same seed. Further flags after `--` go to
+scripts/train.py, e.g. `-- --config.federated.rounds=50`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from tff_autoprune import cli
+from tff_autoprune import config as config_lib
+from tff_autoprune.errors import UserError
+
+_CONFIG = flags.DEFINE_string("config", None, "A file of configs/.")
+_METHODS = flags.DEFINE_list("methods", ["none", "paper", "uniform", "auto"], "Methods to compare.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds.", lower_bound=1)
+_FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.", lower_bound=0)
+_OUT = flags.DEFINE_string("out", None, "Folder for the runs and the result.")
+_JOBS = flags.DEFINE_integer("jobs", 2, "Runs at the same time.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what is missing, then writes the comparison."""
+    if not _CONFIG.value or not pathlib.Path(_CONFIG.value).is_file():
+        raise UserError(f"--config: expected a file of configs/, found {_CONFIG.value!r}.")
+    if not _OUT.value:
+        raise UserError("--out: name a folder for the runs and the result.")
+    for method in _METHODS.value:
+        if method not in config_lib.METHODS:
+            raise UserError(
+                f"--methods: expected some of {', '.join(config_lib.METHODS)}, found {method!r}."
+            )
+    config_lib.check_flag_names(argv[1:])
+    from tff_autoprune import comparison
+
+    plan = comparison.Plan(
+        train_flags=[f"--config={pathlib.Path(_CONFIG.value).resolve()}", *argv[1:]],
+        methods=_METHODS.value,
+        seeds=range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value),
+        out=pathlib.Path(_OUT.value),
+    )
+    comparison.execute(plan, jobs=_JOBS.value, report=lambda line: print(line, file=sys.stderr))
+    print(comparison.write(plan).to_string())
+
+
+if __name__ == "__main__":
+    cli.run(main)
