@@ -55,7 +55,7 @@ class PixelOptions:
         """Whether images stay as they are."""
         return not self.invert and self.crop is None and self.resize is None
 
-    def apply(self, images: "tf.Tensor") -> "tf.Tensor":
+    def apply(self, images: tf.Tensor) -> tf.Tensor:
         """Applies the options to raw images, with TensorFlow operations that TFLite has too.
 
         Args:
@@ -103,7 +103,7 @@ class DataSpec:
         source_shape: tuple[int, int, int],
         label_names: tuple[str, ...],
         pixels: PixelOptions,
-    ) -> "DataSpec":
+    ) -> DataSpec:
         """Returns the description that follows from the source and the pixel options.
 
         Raises:
@@ -119,7 +119,7 @@ class DataSpec:
             pixels=pixels,
         )
 
-    def apply(self, images: "tf.Tensor") -> "tf.Tensor":
+    def apply(self, images: tf.Tensor) -> tf.Tensor:
         """Turns raw images into what the model was trained on; see `PixelOptions.apply`."""
         return self.pixels.apply(images)
 
@@ -139,7 +139,7 @@ class FederatedData:
       spec: What the examples are.
     """
 
-    train: "tff.simulation.datasets.ClientData"
-    validation: "tff.simulation.datasets.ClientData"
-    test: "tff.simulation.datasets.ClientData"
+    train: tff.simulation.datasets.ClientData
+    validation: tff.simulation.datasets.ClientData
+    test: tff.simulation.datasets.ClientData
     spec: DataSpec

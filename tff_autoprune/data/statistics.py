@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MAX_LABEL_READS = 100
 
 
-def client_sizes(client_data: "tff.simulation.datasets.ClientData") -> dict[str, int]:
+def client_sizes(client_data: tff.simulation.datasets.ClientData) -> dict[str, int]:
     """Returns the number of examples of each client.
 
     Args:
@@ -29,7 +29,7 @@ def client_sizes(client_data: "tff.simulation.datasets.ClientData") -> dict[str,
 
 
 def client_arrays(
-    client_data: "tff.simulation.datasets.ClientData", client_id: str
+    client_data: tff.simulation.datasets.ClientData, client_id: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns all examples of a client.
 
@@ -50,13 +50,13 @@ def client_arrays(
     )
 
 
-def _labels(client_data: "tff.simulation.datasets.ClientData", client_id: str) -> np.ndarray:
+def _labels(client_data: tff.simulation.datasets.ClientData, client_id: str) -> np.ndarray:
     if hasattr(client_data, "client_labels"):
         return client_data.client_labels(client_id)
     return client_arrays(client_data, client_id)[1]
 
 
-def statistics(client_data: "tff.simulation.datasets.ClientData") -> "pd.DataFrame":
+def statistics(client_data: tff.simulation.datasets.ClientData) -> pd.DataFrame:
     """Tells how unequal the clients are.
 
     Args:
