@@ -1,0 +1,66 @@
+"""Exports the models of a run to TFLite, proves them equal and describes them.
+
+    python scripts/export.py --run_dir=DIR [--formats=float32,full_int8] [--examples=512]
+
+Writes DIR/tflite/{dense,pruned}.FORMAT.tflite and the section `export` of DIR/summary.json. Each
+file is run against its Keras model on held-out images; float32 must agree within --tolerance,
+otherwise nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from tff_autoprune import cli
+from tff_autoprune.export.formats import FORMATS
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.", required=True)
+_FORMATS = flags.DEFINE_list(
+    "formats",
+    None,
+    "Formats to write; those of the run's configuration by default. "
+    + "; ".join(f"{name}: {text}" for name, text in FORMATS.items()),
+)
+_EXAMPLES = flags.DEFINE_integer(
+    "examples",
+    None,
+    "Held-out images to compare with Keras on; the configuration's number by default.",
+    lower_bound=1,
+)
+_TOLERANCE = flags.DEFINE_float(
+    "tolerance", 1e-4, "Largest absolute difference of float32 outputs from Keras.", lower_bound=0
+)
+
+
+def _print_result(name: str, entry: Mapping[str, Any]) -> None:
+    accuracy = "" if entry["accuracy"] is None else f"  accuracy {entry['accuracy']:.4f}"
+    print(
+        f"{name:22s} {entry['bytes']:>10,} bytes  difference {entry['max_abs_difference']:.1e}"
+        f"  same class {entry['top1_agreement']:.2%}{accuracy}",
+        flush=True,
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Exports; see the module."""
+    del argv
+    from tff_autoprune import config, export
+    from tff_autoprune.run_directory import RunDirectory
+
+    run = RunDirectory(_RUN_DIR.value)
+    export.export_run(
+        run,
+        config.load_data,
+        formats_wanted=_FORMATS.value,
+        count=_EXAMPLES.value,
+        tolerance=_TOLERANCE.value,
+        on_result=_print_result,
+    )
+    print(f"wrote {run.tflite}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
