@@ -1,0 +1,21 @@
+"""The rules of Keras' own layers and TensorFlow's operators, one family a file."""
+
+from __future__ import annotations
+
+import importlib
+
+_FAMILIES = (
+    "convolution",
+    "dense",
+    "normalization",
+    "elementwise",
+    "spatial",
+    "merging",
+    "reshaping",
+)
+
+
+def load() -> None:
+    """Fills the registry."""
+    for family in _FAMILIES:
+        importlib.import_module(f"{__name__}.{family}")
