@@ -10,6 +10,8 @@ on with a run that was stopped.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -56,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
             quiet=_QUIET.value,
         )
         training.run()
+        if training.interrupted:
+            sys.exit(128 + signal.SIGINT)
     finally:
         federated.runtime.stop()
 

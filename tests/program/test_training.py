@@ -1,0 +1,243 @@
+"""The whole job on real handwriting: files, figures, reproducibility, interruption, resumption."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = (
+    "--config=configs/demo.py",
+    "--config.data.name=digits",
+    "--config.model.filters=(6,8)",
+    "--config.federated.rounds=8",
+    "--config.federated.clients_per_round=3",
+    "--config.federated.local_epochs=1",
+    "--config.federated.evaluate_every=4",
+    "--config.federated.checkpoint_every=2",
+    "--config.data.resize=16",
+)
+
+
+def command(run_dir, *flags):
+    return [sys.executable, "scripts/train.py", *SMALL, f"--run_dir={run_dir}", *flags]
+
+
+def train(run_dir, *flags, check=True):
+    done = subprocess.run(
+        command(run_dir, *flags), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def figures(run_dir):
+    """Everything of summary.json but what a clock says."""
+    summary = json.loads((run_dir / "summary.json").read_text())
+    del summary["time"]
+    return summary
+
+
+def weights(run_dir):
+    return tf.keras.models.load_model(run_dir / "models" / "pruned.keras").get_weights()
+
+
+def assert_same_run(one, other):
+    assert figures(one) == figures(other)
+    for a, b in zip(weights(one), weights(other)):
+        np.testing.assert_array_equal(a, b)
+    clocks = ["seconds", "rebuild_seconds"]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(one / "metrics.csv").drop(columns=clocks),
+        pd.read_csv(other / "metrics.csv").drop(columns=clocks),
+    )
+    assert (one / "pruning.csv").read_text() == (other / "pruning.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "paper"
+    train(path, "--config.pruning.method=paper", "--config.pruning.paper_k=1.2")
+    return path
+
+
+def test_a_run_writes_what_it_promises(run_dir):
+    summary = figures(run_dir)
+    metrics = pd.read_csv(run_dir / "metrics.csv")
+    model = tf.keras.models.load_model(run_dir / "models" / "pruned.keras")
+    dense = tf.keras.models.load_model(run_dir / "models" / "dense.keras")
+    assert summary["rounds_completed"] == 8
+    assert list(metrics["round"]) == list(range(1, 9))
+    assert summary["pruned"]["parameters"] == model.count_params() < dense.count_params()
+    assert summary["dense"]["parameters"] == dense.count_params()
+    assert metrics["parameters"].iloc[-1] == model.count_params()
+    assert summary["pruned"]["filters"]["conv_1"] == model.get_layer("conv_1").filters
+    traffic = summary["communication"]
+    columns = metrics[["download_bytes", "feedback_bytes"]]
+    assert traffic["download_bytes"] == columns.to_numpy().sum()
+    assert traffic["dense_equivalent_bytes"] == 8 * 3 * 2 * 4 * dense.count_params()
+    assert 0 <= summary["accuracy"]["test"] <= 1
+    assert metrics["validation_accuracy"].notna().sum() == 2
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["config"]["federated"]["rounds"] == 8
+    assert config["versions"]["tensorflow"] == tf.__version__
+    assert list((run_dir / "tensorboard").glob("**/events*"))
+    cuts = pd.read_csv(run_dir / "pruning.csv").query("action == 'cut'")
+    assert len(cuts) and cuts["filters_removed"].gt(0).all()
+
+
+def test_the_same_seed_gives_the_same_run(run_dir, tmp_path):
+    train(tmp_path / "again", "--config.pruning.method=paper", "--config.pruning.paper_k=1.2")
+    assert_same_run(run_dir, tmp_path / "again")
+
+
+def test_an_earlier_run_is_not_lost_by_mistake(run_dir):
+    before = (run_dir / "summary.json").read_text()
+    done = train(run_dir, check=False)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr and "--overwrite" in done.stderr
+    other = train(run_dir, "--resume", "--config.seed=9", check=False)
+    assert other.returncode == 2
+    assert "seed" in other.stderr
+    assert (run_dir / "summary.json").read_text() == before
+
+
+def _rounds(run_dir):
+    try:
+        return len(pd.read_csv(run_dir / "metrics.csv"))
+    except (OSError, pd.errors.EmptyDataError):
+        return 0
+
+
+def _kill_after(run_dir, moment, *flags):
+    """Starts or resumes a run and kills it without warning, some seconds after its first round."""
+    process = subprocess.Popen(
+        command(run_dir, "--resume", *flags), cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    before = _rounds(run_dir)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and _rounds(run_dir) <= before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(moment)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _check_killed_runs_go_on(run_dir, tmp_path, moments):
+    path = tmp_path / "killed"
+    flags = ("--config.pruning.method=paper", "--config.pruning.paper_k=1.2")
+    for moment in moments:
+        _kill_after(path, moment, *flags)
+    train(path, "--resume", *flags)
+    assert_same_run(run_dir, path)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(run_dir, tmp_path):
+    _check_killed_runs_go_on(run_dir, tmp_path, [0.3])
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(run_dir, tmp_path):
+    moments = np.random.default_rng(0).uniform(0, 0.6, 20)
+    _check_killed_runs_go_on(run_dir, tmp_path, moments)
+
+
+def test_a_damaged_checkpoint_is_passed_over(run_dir, tmp_path):
+    path = tmp_path / "damaged"
+    shutil.copytree(run_dir, path)
+    (path / "summary.json").unlink()
+    older, newest = sorted((path / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = train(path, "--resume", "--config.pruning.method=paper", "--config.pruning.paper_k=1.2")
+    assert f"{newest.name} is damaged" in done.stderr
+    assert older.name in [p.name for p in (path / "checkpoints").iterdir()]
+    assert_same_run(run_dir, path)
+
+
+def test_ctrl_c_ends_after_the_round_and_says_how_to_go_on(tmp_path):
+    path = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(path, "--config.federated.rounds=500"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while _rounds(path) < 1 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # As a terminal does: to the whole process group.
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in stderr
+    rounds = _rounds(path)
+    [checkpoint] = list((path / "checkpoints").iterdir())[-1:]
+    assert f"{rounds:08d}" in checkpoint.name
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_running(tmp_path, how):
+    process = subprocess.Popen(
+        command(tmp_path / "ended", "--config.federated.rounds=500"),
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    while _rounds(tmp_path / "ended") < 1 and process.poll() is None:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(how)
+    process.wait(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_a_pipe_behind_the_command_ends(tmp_path):
+    line = " ".join(command(tmp_path / "piped")) + " --config.federated.rounds=1 2>&1 | tail -1"
+    line = line.replace("(", "'(").replace(")", ")'")
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.startswith("done: ")
+
+
+def test_drop_outs_are_counted_and_failed_cohorts_tried_again(tmp_path):
+    train(
+        tmp_path / "run",
+        "--config.federated.dropout_probability=0.7",
+        "--config.federated.max_attempts=20",
+        "--config.pruning.method=none",
+    )
+    faults = figures(tmp_path / "run")["faults"]
+    assert faults["failed_clients"] > 0
+    assert faults["retried_cohorts"] > 0
+
+
+def test_a_run_in_which_every_update_is_bad_ends_in_one_line(tmp_path):
+    done = train(
+        tmp_path / "run",
+        "--config.federated.client_optimizer=sgd",
+        "--config.federated.client_learning_rate=1e30",
+        "--config.pruning.method=none",
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "cohorts in a row" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_dry_run_describes_without_training(tmp_path):
+    done = train(tmp_path / "run", "--dry_run")
+    assert not (tmp_path / "run").exists()
+    for expected in ("Data digits", "conv_1", "Traffic", "Time: about"):
+        assert expected in done.stdout
