@@ -82,6 +82,17 @@ class ArrayClientData(tff.simulation.datasets.ClientData):
         """The type of an example: (image float32 [h, w, c], label int32 [])."""
         return self._element_type_structure
 
+    def select(self, client_ids: Sequence[str]) -> ArrayClientData:
+        """Returns these clients alone; the arrays are copied, so that the others' can be freed."""
+        slices = [self._slice(client_id) for client_id in client_ids]
+        return ArrayClientData(
+            client_ids,
+            np.concatenate([[0], np.cumsum([where.stop - where.start for where in slices])]),
+            np.concatenate([self.images[where] for where in slices]),
+            np.concatenate([self.labels[where] for where in slices]),
+            self.pixels,
+        )
+
     def client_sizes(self) -> dict[str, int]:
         """Returns the number of examples of each client."""
         return dict(zip(self._client_ids, np.diff(self._offsets).tolist()))

@@ -17,7 +17,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from tff_autoprune.data import cache, font_families, glyphs
 from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.font_families import FontFamily
+from tff_autoprune.data.parallelism import usable_cores
 from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.registry import Request
 
@@ -51,6 +51,8 @@ _LABEL_CONCENTRATION = 1.0
 
 # Control points of the smooth warps, along each side of an image.
 _KNOTS = 5
+# Images warped at a time; few enough for the processor's cache.
+_CHUNK = 32
 # Over how many pixels ink fades at its edge; 1 would be a perfectly sharp pen.
 _EDGE = 1.2
 
@@ -81,10 +83,10 @@ class _Spread:
 
 
 _BETWEEN_WRITERS = _Spread(
-    rotation=0.06, slant=0.20, width=0.14, size=0.06, shift=0.04, pen=0.22, warp=0.13
+    rotation=0.06, slant=0.20, width=0.14, size=0.06, shift=0.04, pen=0.22, warp=0.11
 )
 _BETWEEN_TIMES = _Spread(
-    rotation=0.06, slant=0.07, width=0.07, size=0.05, shift=0.06, pen=0.10, warp=0.08
+    rotation=0.06, slant=0.07, width=0.07, size=0.05, shift=0.06, pen=0.10, warp=0.07
 )
 # Of the logarithm of a writer's carelessness, which scales all that varies from time to time.
 _CARELESSNESS_SIGMA = 0.3
@@ -174,7 +176,7 @@ def render(writers: int, seed: int, families: tuple[FontFamily, ...]) -> dict[st
     offsets = np.concatenate([[0], np.cumsum([len(person.labels) for person in people])])
     images = np.empty((offsets[-1], SIDE, SIDE, 1), np.uint8)
     faces = list(dict.fromkeys(person.face for person in people))
-    with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(usable_cores()) as pool:
         # NumPy and SciPy work outside the interpreter's lock, so threads are enough.
         traced = dict(zip(faces, pool.map(_trace, faces)))
 
@@ -194,12 +196,6 @@ def render(writers: int, seed: int, families: tuple[FontFamily, ...]) -> dict[st
         "images": images,
         "labels": np.concatenate([person.labels for person in people]),
     }
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _trace(face: object) -> glyphs.Glyphs:
@@ -287,35 +283,43 @@ def _write(labels: np.ndarray, face: glyphs.Glyphs, rng: np.random.Generator) ->
     shift = vary("shift", (2,))
     half_height = _HALF_HEIGHT * size
 
-    # Where each pixel of the image lies on the character, [n, 28, 28], the box being -1 to 1.
-    pixels = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
-    lengths = half_height[:, None, None]
-    y = pixels[None, :, None] / lengths - shift[:, 0, None, None]
-    x = pixels[None, None, :] / lengths - shift[:, 1, None, None]
-    cos, sin = np.cos(rotation)[:, None, None], np.sin(rotation)[:, None, None]
-    y, x = cos * y - sin * x, sin * y + cos * x
-    x = x / width[:, None, None] + slant[:, None, None] * y
-    warp = between.warp * rng.standard_normal((len(face.extents), 2, _KNOTS, _KNOTS))[labels]
-    warp += careless * within.warp * rng.standard_normal((count, 2, _KNOTS, _KNOTS))
-    basis = _warp_basis()
-    moved = basis @ warp.astype(np.float32) @ basis.T
-    y, x = y + moved[:, 0], x + moved[:, 1]
-
+    # A point of the character is a sum of products of a function of the row and one of the column:
+    # one, the pixel's position (the affine part) and smooth bumps (the warp).
+    cos, sin = np.cos(rotation), np.sin(rotation)
+    points = np.zeros((count, 2, 2 + _KNOTS, 2 + _KNOTS), np.float32)
+    points[:, 0, 1, 0], points[:, 0, 0, 1] = cos / half_height, -sin / half_height
+    points[:, 1, 1, 0] = sin / (half_height * width) + slant * points[:, 0, 1, 0]
+    points[:, 1, 0, 1] = cos / (half_height * width) + slant * points[:, 0, 0, 1]
+    points[:, :, 0, 0] = shift
+    points[:, :, 2:, 2:] = (
+        between.warp * rng.standard_normal((len(face.extents), 2, _KNOTS, _KNOTS))[labels]
+    )
+    points[:, :, 2:, 2:] += careless * within.warp * rng.standard_normal((count, 2, _KNOTS, _KNOTS))
     extent = face.extents[labels]
-    y = y * extent[:, None, None] + face.centres[labels, 0, None, None]
-    x = x * extent[:, None, None] + face.centres[labels, 1, None, None]
-    distance = _sample(face.distances, labels, y, x)
-    distance *= (half_height / extent)[:, None, None]
-    ink = ((_HALF_PEN * pen)[:, None, None] - distance) / _EDGE + 0.5
-    return np.rint(255 * (1 - np.clip(ink, 0, 1))).astype(np.uint8)
+    points *= extent[:, None, None, None]
+    points[:, :, 0, 0] += face.centres[labels]
+
+    images = np.empty((count, SIDE, SIDE), np.uint8)
+    for start in range(0, count, _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        basis = _basis()
+        y, x = np.moveaxis(basis @ points[chunk] @ basis.T, 1, 0)
+        ink = _sample(face.distances, labels[chunk], y, x)
+        ink *= (-half_height / extent / _EDGE)[chunk, None, None]
+        ink += (_HALF_PEN * pen / _EDGE + 0.5)[chunk, None, None]
+        np.clip(ink, 0, 1, out=ink)
+        images[chunk] = np.rint(255 - 255 * ink)
+    return images
 
 
 @functools.lru_cache(maxsize=1)
-def _warp_basis() -> np.ndarray:
-    """Returns smooth bumps, one for each control point along a side, float32 [28, knots]."""
-    pixels = np.linspace(0, _KNOTS - 1, SIDE)
-    bumps = np.exp(-0.5 * ((pixels[:, None] - np.arange(_KNOTS)) / 0.7) ** 2)
-    return (bumps / bumps.sum(axis=1, keepdims=True)).astype(np.float32)
+def _basis() -> np.ndarray:
+    """Returns the functions of a row or column, float32 [28, 2 + knots]: 1, position, bumps."""
+    positions = np.arange(SIDE) - (SIDE - 1) / 2
+    knots = np.linspace(0, _KNOTS - 1, SIDE)
+    bumps = np.exp(-0.5 * ((knots[:, None] - np.arange(_KNOTS)) / 0.7) ** 2)
+    bumps /= bumps.sum(axis=1, keepdims=True)
+    return np.concatenate([np.ones((SIDE, 1)), positions[:, None], bumps], 1).astype(np.float32)
 
 
 def _sample(distances: np.ndarray, labels: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -332,12 +336,20 @@ def _sample(distances: np.ndarray, labels: np.ndarray, y: np.ndarray, x: np.ndar
     """
     cell = glyphs.CELL
     y, x = np.clip(y, 0, cell - 1.001), np.clip(x, 0, cell - 1.001)
-    top, left = y.astype(np.int32), x.astype(np.int32)
+    top, left = y.astype(np.intp), x.astype(np.intp)
     y -= top
     x -= left
-    first = labels.astype(np.int32)[:, None, None] * (cell * cell) + top * cell + left
+    top *= cell
+    top += left
+    top += labels.astype(np.intp)[:, None, None] * (cell * cell)
     flat = distances.reshape(-1)
-    corners = [flat.take(first + offset).astype(np.float32) for offset in (0, 1, cell, cell + 1)]
+    corners = [
+        flat.take(top + offset, mode="clip").astype(np.float32) for offset in (0, 1, cell, cell + 1)
+    ]
     upper = corners[0] + x * (corners[1] - corners[0])
     lower = corners[2] + x * (corners[3] - corners[2])
-    return (upper + y * (lower - upper)) / glyphs.DISTANCE_STEPS
+    lower -= upper
+    lower *= y
+    lower += upper
+    lower /= glyphs.DISTANCE_STEPS
+    return lower

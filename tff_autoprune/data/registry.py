@@ -54,6 +54,14 @@ _SOURCES: dict[str, _Source] = {
         "62 handwritten characters, 28x28x1; each client is a writer, drawn from open fonts",
         {"writers": Option(int, 300, "number of writers", 20, 3400)},
     ),
+    "avatars": _Source(
+        "tff_autoprune.data.avatars",
+        "drawn people with or without facial hair, 84x84x3; each client is a person",
+        {
+            "identities": Option(int, 250, "number of people", 20, 10_000),
+            **held_out_fractions(0.1, 0.1),
+        },
+    ),
     "digits": _Source(
         "tff_autoprune.data.digits",
         "scikit-learn's handwritten digits, 8x8x1, by their 14 writers",
