@@ -26,6 +26,7 @@ from tff_autoprune.data import cache, font_families, glyphs
 from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.font_families import FontFamily
+from tff_autoprune.data.label_names import CHARACTERS
 from tff_autoprune.data.parallelism import usable_cores
 from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.registry import Request
@@ -128,7 +129,7 @@ def load(request: Request) -> FederatedData:
     spec = DataSpec.build(
         "fontwriters",
         source_shape=(SIDE, SIDE, 1),
-        label_names=tuple(glyphs.CHARACTERS),
+        label_names=tuple(CHARACTERS),
         pixels=request.pixels,
     )
     parameters = {
@@ -199,7 +200,7 @@ def render(writers: int, seed: int, families: tuple[FontFamily, ...]) -> dict[st
 
 
 def _trace(face: object) -> glyphs.Glyphs:
-    return glyphs.trace(face.draw(glyphs.CHARACTERS))
+    return glyphs.trace(face.draw(CHARACTERS))
 
 
 def split_families(
@@ -243,7 +244,7 @@ def _person(
     face = family.faces[rng.integers(len(family.faces))]
     examples = _MEDIAN_EXAMPLES * np.exp(_EXAMPLES_SIGMA * rng.standard_normal())
     examples = int(np.clip(round(examples), *_EXAMPLES_RANGE))
-    digits, classes = 10, len(glyphs.CHARACTERS)
+    digits, classes = 10, len(CHARACTERS)
     prior = np.full(classes, (1 - _DIGIT_SHARE) / (classes - digits))
     prior[:digits] = _DIGIT_SHARE / digits
     shares = rng.dirichlet(_LABEL_CONCENTRATION * classes * prior)

@@ -15,8 +15,6 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
 # Side of the square that a character is laid in, and of the character's box within it, in pixels:
 # more than twice the resolution of the images made of them.
 CELL = 64

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from tff_autoprune.data.federated_data import FederatedData, PixelOptions
+from tff_autoprune.data.label_names import CELEBA_ATTRIBUTES
 from tff_autoprune.data.options import Option, held_out_fractions, parse_options, parse_pixels
+from tff_autoprune.data.splits import SPLIT_CHOICES
 from tff_autoprune.errors import UserError
 
 
@@ -39,14 +41,23 @@ class _Source:
       module: Imported when the data set is loaded, because it imports TensorFlow.
       help: What the data set is, in a line.
       options: What can be chosen.
-      path: What `path` must name; None if the data set takes no path.
+      path: What `path` names; None if the data set takes no path.
+      path_required: Whether there is no other place to look.
     """
 
     module: str
     help: str
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     path: Optional[str] = None
+    path_required: bool = False
 
+
+_SPLIT = Option(
+    str,
+    "clients",
+    "whether whole clients are held out, or the source's own test examples of all clients",
+    choices=SPLIT_CHOICES,
+)
 
 _SOURCES: dict[str, _Source] = {
     "fontwriters": _Source(
@@ -58,7 +69,7 @@ _SOURCES: dict[str, _Source] = {
         "tff_autoprune.data.avatars",
         "drawn people with or without facial hair, 84x84x3; each client is a person",
         {
-            "identities": Option(int, 250, "number of people", 20, 10_000),
+            "identities": Option(int, 200, "number of people", 20, 10_000),
             **held_out_fractions(0.1, 0.1),
         },
     ),
@@ -66,6 +77,40 @@ _SOURCES: dict[str, _Source] = {
         "tff_autoprune.data.digits",
         "scikit-learn's handwritten digits, 8x8x1, by their 14 writers",
         held_out_fractions(0.15, 0.15),
+    ),
+    "femnist": _Source(
+        "tff_autoprune.data.femnist",
+        "handwritten characters of 3,400 writers, 28x28x1, from TFF's emnist_all.sqlite",
+        {
+            "only_digits": Option(bool, False, "whether letters are left out"),
+            "split": _SPLIT,
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="the folder of emnist_all.sqlite",
+    ),
+    "celeba": _Source(
+        "tff_autoprune.data.celeba",
+        "faces of 9,343 people with 40 attributes, 84x84x3, from TFF's celeba.sqlite",
+        {
+            "label": Option(str, "male", "the attribute to predict", choices=CELEBA_ATTRIBUTES),
+            "split": _SPLIT,
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="the folder of celeba.sqlite",
+    ),
+    "leaf": _Source(
+        "tff_autoprune.data.leaf",
+        "a folder made by LEAF for FEMNIST or CelebA",
+        {"split": _SPLIT, **held_out_fractions(0.1, 0.1)},
+        path="a folder with train/*.json and test/*.json",
+        path_required=True,
+    ),
+    "npz": _Source(
+        "tff_autoprune.data.npz",
+        "your own images: a NumPy file with pixels, label and client",
+        held_out_fractions(0.1, 0.1),
+        path="a .npz file with the arrays pixels, label and client",
+        path_required=True,
     ),
 }
 
@@ -124,7 +169,7 @@ def load(
     values = parse_options(name, source.options, options)
     if path and source.path is None:
         raise UserError(f"data.path: `{name}` needs no file, found {path!r}; leave it out.")
-    if not path and source.path is not None:
+    if not path and source.path_required:
         raise UserError(f"data.path: `{name}` needs {source.path}; found none.")
     request = Request(
         path=str(path) if path else None,
