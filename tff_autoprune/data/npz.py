@@ -103,7 +103,7 @@ def _checked(
         )
     if labels.shape != pixels.shape[:1] or clients.shape != pixels.shape[:1]:
         raise UserError(
-            f"{path}: `label` and `client` must have an entry for each of {len(pixels)} images, found"
+            f"{path}: `label` and `client` must be of length {len(pixels)}, like `pixels`; found"
             f" {list(labels.shape)} and {list(clients.shape)}."
         )
     if labels.dtype.kind not in "iu":

@@ -120,6 +120,16 @@ def names() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
+def describe(name: str) -> str:
+    """Returns a line about the data set `name`.
+
+    Raises:
+      UserError: If there is no such data set.
+    """
+    source = _source(name)
+    return f"{source.help}; path: {source.path}" if source.path else source.help
+
+
 def option_help(name: str) -> dict[str, str]:
     """Returns a line about each option of the data set `name`.
 
