@@ -1,9 +1,12 @@
 """The fonts that the rendered writers of `fontwriters` start from.
 
-All are installed from the package index (`requirements-data.txt`), each under an open licence: the
-`fontpkg-*` families under OFL-1.1 or Apache-2.0, the Hershey strokes free for any use with
-acknowledgement of A. V. Hershey (U.S. National Bureau of Standards). Left out: families with
-capitals in place of small letters, with two characters drawn alike, or too heavy to be a pen's.
+All are installed from the package index (`requirements-data.txt`), each under an open licence:
+OFL-1.1 or Apache-2.0, and the Hershey strokes, which are free for any use with acknowledgement of
+A. V. Hershey (U.S. National Bureau of Standards). Left out: families with capitals in place of
+small letters, with two characters drawn alike (but for `I` and `l`, which are one stroke in many
+hands), or too heavy to be a pen's.
+
+The `fontpkg-*` families need Python 3.10; under Python 3.9 there are 11 families of 60.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import pathlib
+import importlib.resources
 import sys
 
 import numpy as np
@@ -29,44 +32,55 @@ _STROKE_WIDTH = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class OutlineFace:
-    """A face of an installed font: filled outlines.
+class FontpkgFace:
+    """A face of a family that `fontpkg` packages.
 
     Attributes:
-      package: The name of the package that holds it.
+      requirement: The package that holds it.
       style: "normal" or "italic".
     """
 
-    package: str
+    requirement: str
     style: str = "normal"
-
-    @property
-    def requirement(self) -> str:
-        """The package to install."""
-        return self.package
 
     def draw(self, characters: str) -> list[np.ndarray]:
         """Returns the ink of each character: uint8 [h, w], 255 where there is ink, no margin."""
-        path, variable = self._file()
-        font = ImageFont.truetype(str(path), _EM_PIXELS)
-        if variable:
-            font.set_variation_by_axes([_axis_value(axis) for axis in font.get_variation_axes()])
-        masks = [font.getmask(character) for character in characters]
-        return [
-            np.frombuffer(bytes(mask), np.uint8).reshape(mask.size[1], mask.size[0])
-            for mask in masks
-        ]
-
-    def _file(self) -> tuple[pathlib.Path, bool]:
-        """Returns the file of this style that is nearest to regular weight, and if it varies."""
         import fontpkg
 
-        family = fontpkg.family(self.package[len("fontpkg-") :])
+        family = fontpkg.family(self.requirement[len("fontpkg-") :])
         found = [file for file in family.files if file.style == self.style]
         best = min(
             found, key=lambda file: (not file.variable, abs((file.weight or 0) - _REGULAR_WEIGHT))
         )
-        return best.path, best.variable
+        return _draw_outlines(best.path, characters, best.variable)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFace:
+    """A face in a file of a package that holds nothing else.
+
+    Attributes:
+      requirement: The package that holds it.
+      file: The file's name.
+    """
+
+    requirement: str
+    file: str
+
+    def draw(self, characters: str) -> list[np.ndarray]:
+        """Returns the ink of each character: uint8 [h, w], 255 where there is ink, no margin."""
+        folder = importlib.resources.files(self.requirement.replace("-", "_")) / "files"
+        return _draw_outlines(folder / self.file, characters, variable=False)
+
+
+def _draw_outlines(path: object, characters: str, variable: bool) -> list[np.ndarray]:
+    font = ImageFont.truetype(str(path), _EM_PIXELS)
+    if variable:
+        font.set_variation_by_axes([_axis_value(axis) for axis in font.get_variation_axes()])
+    masks = [font.getmask(character) for character in characters]
+    return [
+        np.frombuffer(bytes(mask), np.uint8).reshape(mask.size[1], mask.size[0]) for mask in masks
+    ]
 
 
 def _axis_value(axis: dict) -> float:
@@ -83,14 +97,11 @@ class StrokeFace:
 
     Attributes:
       name: Its name in the collection.
+      requirement: The package that holds the collection.
     """
 
     name: str
-
-    @property
-    def requirement(self) -> str:
-        """The package to install."""
-        return "hershey-fonts"
+    requirement: str = "hershey-fonts"
 
     def draw(self, characters: str) -> list[np.ndarray]:
         """Returns the ink of each character: uint8 [h, w], 255 where there is ink, no margin."""
@@ -137,16 +148,20 @@ class FontFamily:
     python: tuple[int, int] = (3, 9)
 
 
-def _outline(kind: str, *slugs: str, styles: tuple[str, ...] = ("normal",)) -> list[FontFamily]:
+def _packaged(kind: str, *slugs: str, styles: tuple[str, ...] = ("normal",)) -> list[FontFamily]:
     return [
         FontFamily(
             slug,
             kind,
-            tuple(OutlineFace(f"fontpkg-{slug}", style) for style in styles),
+            tuple(FontpkgFace(f"fontpkg-{slug}", style) for style in styles),
             python=(3, 10),
         )
         for slug in slugs
     ]
+
+
+def _files(kind: str, name: str, *files: str) -> FontFamily:
+    return FontFamily(name, kind, tuple(FileFace(f"font-{name}", file) for file in files))
 
 
 def _strokes(kind: str, name: str, *faces: str) -> FontFamily:
@@ -154,23 +169,31 @@ def _strokes(kind: str, name: str, *faces: str) -> FontFamily:
 
 
 _FAMILIES: tuple[FontFamily, ...] = (
-    *_outline("script", "caveat", "dancing-script", "delius", "great-vibes", "indie-flower"),
-    *_outline("script", "kalam", "lobster", "oleo-script", "pacifico", "satisfy"),
-    *_outline("script", "shadows-into-light", "yellowtail", "zeyada"),
-    *_outline("script", "lobster-two", styles=("normal", "italic")),
     _strokes("script", "hershey-script", "scripts", "scriptc"),
-    *_outline("plain", "acme", "alegreya-sans", "atkinson-hyperlegible", "baloo-2"),
-    *_outline("plain", "bricolage-grotesque", "chakra-petch", "comfortaa", "dosis", "fredoka"),
-    *_outline("plain", "hammersmith-one", "inconsolata", "josefin-sans", "maven-pro"),
-    *_outline("plain", "quicksand", "rajdhani", "righteous", "share-tech", "signika"),
-    *_outline("plain", "syne", "viga", "yanone-kaffeesatz"),
-    *_outline("plain", "abeezee", "dm-mono", "exo-2", styles=("normal", "italic")),
+    _strokes("script", "hershey-italic", "timesi", "timesib"),
+    _files("script", "intuitive", "Intuitive.ttf"),
+    *_packaged("script", "caveat", "dancing-script", "delius", "great-vibes", "indie-flower"),
+    *_packaged("script", "kalam", "lobster", "oleo-script", "pacifico", "satisfy"),
+    *_packaged("script", "shadows-into-light", "yellowtail", "zeyada"),
+    *_packaged("script", "lobster-two", styles=("normal", "italic")),
     _strokes("plain", "hershey-plain", "futural", "futuram", "rowmans"),
-    *_outline("serif", "amiri", "andada-pro", "arvo", "cormorant", styles=("normal", "italic")),
-    *_outline("serif", "crimson-pro", "eb-garamond", "fraunces", styles=("normal", "italic")),
-    *_outline("serif", "lora", "playfair-display", "vollkorn", styles=("normal", "italic")),
-    *_outline("serif", "space-mono", "zilla-slab", styles=("normal", "italic")),
-    _strokes("serif", "hershey-serif", "timesr", "timesi"),
+    _files("plain", "fredoka-one", "FredokaOne-Regular.ttf"),
+    _files("plain", "hanken-grotesk", "HankenGrotesk-Regular.otf", "HankenGrotesk-Italic.otf"),
+    _files("plain", "lato", "Lato-Regular.ttf", "Lato-Italic.ttf"),
+    _files("plain", "roboto", "Roboto-Regular.ttf", "Roboto-Italic.ttf"),
+    *_packaged("plain", "acme", "alegreya-sans", "atkinson-hyperlegible", "baloo-2"),
+    *_packaged("plain", "bricolage-grotesque", "chakra-petch", "comfortaa", "dosis"),
+    *_packaged("plain", "hammersmith-one", "inconsolata", "josefin-sans", "maven-pro"),
+    *_packaged("plain", "quicksand", "rajdhani", "righteous", "share-tech", "signika"),
+    *_packaged("plain", "syne", "viga", "yanone-kaffeesatz"),
+    *_packaged("plain", "abeezee", "dm-mono", "exo-2", styles=("normal", "italic")),
+    _strokes("serif", "hershey-serif", "timesr", "timesrb"),
+    _files("serif", "caladea", "Caladea-Regular.ttf", "Caladea-Italic.ttf"),
+    _files("serif", "source-serif-pro", "SourceSerifPro-Regular.ttf", "SourceSerifPro-It.ttf"),
+    *_packaged("serif", "amiri", "andada-pro", "arvo", "cormorant", styles=("normal", "italic")),
+    *_packaged("serif", "crimson-pro", "eb-garamond", "fraunces", styles=("normal", "italic")),
+    *_packaged("serif", "lora", "playfair-display", "vollkorn", styles=("normal", "italic")),
+    *_packaged("serif", "space-mono", "zilla-slab", styles=("normal", "italic")),
 )
 
 
