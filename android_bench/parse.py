@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from android_bench import profile_table
+from android_bench.log_prefix import split_prefix
 from android_bench.profile_table import OperatorTime, ParseError
 
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
@@ -146,38 +147,6 @@ def parse_log(text: str) -> list[BenchmarkRun]:
     return runs
 
 
-# What may stand before the message; tried again until none fits, since they nest.
-_PREFIXES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?P<level>INFO|VERBOSE|DEBUG|WARNING|WARN|ERROR|FATAL): ?",
-        r"\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+\s+(?P<level>[VDIWEF]) [^:]+?\s*: ?",
-        r"(?:\d\d-\d\d \d\d:\d\d:\d\d\.\d+ )?(?P<level>[VDIWEF])/[^(]+\(\s*\d+\): ?",
-        r"(?P<level>[VDIWEF]) \w+\s*: ",
-        r"(?:\.\.\. )\w+\s*: ",
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: (?P<level>[IWEF]) \S+:\d+\] ?",
-        r"(?P<level>[IWEF])\d{4} [\d:.]+\s+\d+ \S+:\d+\] ?",
-        r"\[[^\]\s]+\.(?:h|cc|cpp):\d+\] ?",
-    )
-)
-_ERROR_LEVELS = frozenset({"ERROR", "FATAL", "E", "F"})
-
-
-def _split_prefix(line: str) -> tuple[bool, str]:
-    """Returns (is logged as an error, the message itself)."""
-    is_error = False
-    stripped = True
-    while stripped:
-        stripped = False
-        for pattern in _PREFIXES:
-            match = pattern.match(line)
-            if match and match.end():
-                is_error |= match.groupdict().get("level") in _ERROR_LEVELS
-                line = line[match.end() :]
-                stripped = True
-    return is_error, line.strip()
-
-
 _COUNT = re.compile(
     rf"count=(?P<count>\d+) (?:first=(?P<first>{_NUMBER}) )?curr=(?P<curr>{_NUMBER})"
     rf"(?: min=(?P<min>{_NUMBER}) max=(?P<max>{_NUMBER}) avg=(?P<avg>{_NUMBER})"
@@ -278,7 +247,7 @@ class _LogReader:
         )
 
     def read(self, number: int, raw: str) -> None:
-        is_error, message = _split_prefix(raw)
+        is_error, message = split_prefix(raw)
         if message.startswith("STARTING!"):
             self._begin(number)
             return

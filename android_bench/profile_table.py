@@ -10,6 +10,8 @@ import dataclasses
 import re
 from typing import Optional
 
+from android_bench.log_prefix import split_prefix
+
 # -nan% is printed when all times round to zero.
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|nan)"
 _TITLE = re.compile(r"=+ (?P<title>[^=]+?) =+")
@@ -85,9 +87,9 @@ def parse(text: str) -> list[tuple[int, OperatorTime]]:
     pattern: Optional[re.Pattern[str]] = None
     expect_header = False
     for number, raw in enumerate(text.splitlines(), start=1):
-        line = _without_level(raw)
-        named = next((p for start, p in _PHASES.items() if line.strip().startswith(start)), None)
-        title = _TITLE.fullmatch(line.strip())
+        _, line = split_prefix(raw)
+        named = next((p for start, p in _PHASES.items() if line.startswith(start)), None)
+        title = _TITLE.fullmatch(line)
         if named:
             phase, pattern = named, None
         elif title:
@@ -96,15 +98,11 @@ def parse(text: str) -> list[tuple[int, OperatorTime]]:
         elif expect_header:
             pattern = _row_pattern(number, line)
             expect_header = False
-        elif not line.strip():
+        elif not line:
             pattern = None
         elif pattern:
             rows.append((number, _row(pattern, phase, number, line)))
     return rows
-
-
-def _without_level(line: str) -> str:
-    return re.sub(r"^(?:INFO|VERBOSE): ", "", line).rstrip()
 
 
 def _row_pattern(number: int, header: str) -> re.Pattern[str]:

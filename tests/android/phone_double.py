@@ -210,10 +210,14 @@ class Phone:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    @property
-    def running(self) -> int:
-        """How many of its shells have not ended."""
-        return sum(process.poll() is None for process in self._processes)
+    def ends_within(self, seconds: float) -> bool:
+        """Whether all that was started ends by itself in time."""
+        deadline = time.monotonic() + seconds
+        while any(process.poll() is None for process in self._processes):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_SETTLE_S)
+        return True
 
     def _unplug_in_the_middle(self) -> None:
         at = self.behaviour["unplug_at_run"]
