@@ -81,8 +81,8 @@ def export_run(
     Returns:
       The `export` section: {"MODEL.FORMAT": {"path", "bytes", "compressed_bytes",
       "max_abs_difference", "top1_agreement", "accuracy", "keras_accuracy", "examples"}}.
-      The dense model of a run that pruned is there for its size and speed: it was trained only
-      until the first cut, so its accuracies are None.
+      The dense model is there for its size and speed: the run keeps it as it was before
+      training, so its accuracies are None.
 
     Raises:
       UserError: If a file of the run is missing, or a model cannot be converted or disagrees.
@@ -93,23 +93,16 @@ def export_run(
     wanted = [formats.check(name) for name in formats_wanted or config["export"]["formats"]]
     count = count or max(config["export"]["examples"], parity.MINIMUM_EXAMPLES)
     data = load_data(config)
-    raw_config = {
-        **config,
-        "data": {**config["data"], "invert": False, "crop": None, "resize": None},
-    }
-    applied = any(config["data"].get(option) for option in ("invert", "crop", "resize"))
-    held_out = take_held_out(
-        data, load_data(raw_config) if applied else data, count, config["seed"]
-    )
+    raw_data = data if data.spec.pixels.identity else load_data(_without_pixel_options(config))
+    held_out = take_held_out(data, raw_data, count, config["seed"])
 
     contents: dict[str, bytes] = {}
     section: dict[str, Any] = {}
     run_id = run_identity(stored, run)
     for model_name in MODELS:
         model = _load(getattr(run, f"{model_name}_model"))
-        deployable = pixels.deployable(model, held_out.raw.shape[1:], config["data"])
-        comparable = pixels.deployable(model, held_out.processed.shape[1:], {})
-        trained = model_name == "pruned" or config["pruning"]["method"] == "none"
+        deployable = pixels.deployable(model, data.spec.source_shape, data.spec.apply)
+        comparable = pixels.deployable(model, data.spec.image_shape)
         for format_name in wanted:
             content = conversion.convert(deployable, format_name, held_out.calibration)
             result = parity.check_parity(
@@ -122,7 +115,7 @@ def export_run(
             )
             name = f"{model_name}.{format_name}"
             figures = dataclasses.asdict(result)
-            if not trained:
+            if model_name == "dense":
                 figures.update(accuracy=None, keras_accuracy=None)
             described = metadata.describe(
                 content,
@@ -135,10 +128,7 @@ def export_run(
                     outputs="probabilities",
                     details={
                         "data": data.spec.name,
-                        "pixels_inside_model": {
-                            option: config["data"].get(option)
-                            for option in ("crop", "resize", "invert")
-                        },
+                        "pixels_inside_model": dataclasses.asdict(data.spec.pixels),
                         "parity": figures,
                     },
                 ),
@@ -167,6 +157,10 @@ def run_identity(stored_config: Mapping[str, Any], run: RunDirectory) -> str:
     for weight in _load(run.pruned_model).get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _without_pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, "data": {**config["data"], "invert": False, "crop": None, "resize": None}}
 
 
 def _load(path: Any) -> tf.keras.Model:

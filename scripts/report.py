@@ -1,0 +1,36 @@
+"""Writes the report of a run, or compares several.
+
+    python scripts/report.py RUN            writes RUN/report.html and RUN/plots/*.png
+    python scripts/report.py RUN RUN ...    the same for each, and a comparison (--out)
+
+The pages need no network and no other file.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from tff_autoprune import cli
+from tff_autoprune.errors import UserError
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory; or name it without a flag.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Writes reports; see the module."""
+    runs = [pathlib.Path(name) for name in argv[1:]]
+    if _RUN_DIR.value:
+        runs.insert(0, pathlib.Path(_RUN_DIR.value))
+    if not runs:
+        raise UserError("report: name at least one run directory, e.g. runs/demo.")
+    from tff_autoprune.report import write
+
+    for run in runs:
+        print(f"wrote {write.write_report(run)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

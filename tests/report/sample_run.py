@@ -1,0 +1,280 @@
+"""A small finished run: a real Keras model, really trained by federated averaging, really cut.
+
+Writes the files that the train command writes, in their formats, in a few seconds. The training
+program has its own tests; the commands that read a run directory are tested on this one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import time
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+import tensorflow_federated as tff
+from sklearn import datasets
+
+from tff_autoprune import config as config_lib
+from tff_autoprune import files
+from tff_autoprune.run_directory import RunDirectory
+
+IMAGE_SHAPE = (8, 8, 1)
+ROUNDS = 24
+START_WIDTHS = (12, 48)
+# After which round to cut to which widths, and whether that cut is taken back two rounds later.
+_CUTS = {3: ((9, 30), False), 8: ((6, 18), False), 13: ((2, 6), True), 18: ((5, 14), False)}
+_CLIENTS_PER_ROUND = 3
+_DOWN, _UP = "download_bytes", "upload_bytes"
+
+
+@functools.cache
+def _writers() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns scikit-learn's digits by writer: images float32 [n, 8, 8, 1] and labels."""
+    digits = datasets.load_digits()
+    images = (digits.images[..., np.newaxis] / 16).astype(np.float32)
+    parts = np.array_split(np.arange(len(images)), 14)
+    return [(images[part], digits.target[part].astype(np.int32)) for part in parts]
+
+
+def client_data(first: int, last: int, invert: bool) -> tff.simulation.datasets.ClientData:
+    """Returns the writers first..last-1 as clients."""
+    examples = {
+        f"writer{index:02d}": {
+            "image": 1 - _writers()[index][0] if invert else _writers()[index][0],
+            "label": _writers()[index][1],
+        }
+        for index in range(first, last)
+    }
+    return tff.simulation.datasets.TestClientData(examples).preprocess(
+        lambda dataset: dataset.map(lambda example: (example["image"], example["label"]))
+    )
+
+
+def _build(widths: tuple[int, ...]) -> tf.keras.Model:
+    tf.keras.utils.set_random_seed(1)
+    image = x = tf.keras.Input(IMAGE_SHAPE, name="image")
+    for index, width in enumerate(widths, start=1):
+        x = tf.keras.layers.Conv2D(
+            width, 3, padding="same", activation="relu", name=f"conv_{index}"
+        )(x)
+        x = tf.keras.layers.MaxPooling2D(2, name=f"pool_{index}")(x)
+    x = tf.keras.layers.Flatten(name="flatten")(x)
+    model = tf.keras.Model(image, tf.keras.layers.Dense(10, name="logits")(x), name="cnn")
+    model.compile(
+        tf.keras.optimizers.Adam(5e-3),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ["accuracy"],
+    )
+    return model
+
+
+def _cut(model: tf.keras.Model, widths: tuple[int, int]) -> tf.keras.Model:
+    """Keeps the filters with the largest L1 norm, and the input channels that belong to them."""
+    weights = model.get_weights()
+    for layer, width in enumerate(widths):
+        kernel = weights[2 * layer]
+        keep = np.sort(np.argsort(-np.abs(kernel).sum((0, 1, 2)))[:width])
+        weights[2 * layer], weights[2 * layer + 1] = (
+            kernel[..., keep],
+            weights[2 * layer + 1][keep],
+        )
+        follower = weights[2 * layer + 2]
+        axis = follower.ndim - 2
+        spread = follower.shape[axis] // kernel.shape[-1]
+        rows = (np.arange(spread)[:, None] * kernel.shape[-1] + keep).ravel()
+        weights[2 * layer + 2] = np.take(follower, rows, axis)
+    smaller = _build(widths)
+    smaller.set_weights(weights)
+    return smaller
+
+
+def _flops(widths: tuple[int, int]) -> int:
+    return 2 * (64 * 9 * widths[0] + 16 * 9 * widths[0] * widths[1] + 40 * widths[1])
+
+
+def _train_round(model: tf.keras.Model, clients: list[int], invert: bool) -> tuple[float, float]:
+    """One round of federated averaging with local Adam; returns loss and accuracy."""
+    start, sums, results = model.get_weights(), None, []
+    for client in clients:
+        images, labels = _writers()[client]
+        model.set_weights(start)
+        history = model.fit(1 - images if invert else images, labels, 32, epochs=2, verbose=0)
+        results.append((history.history["loss"][0], history.history["accuracy"][0]))
+        weights = model.get_weights()
+        sums = weights if sums is None else [a + b for a, b in zip(sums, weights)]
+    model.set_weights([value / len(clients) for value in sums])
+    return tuple(np.mean(results, axis=0))
+
+
+def _evaluate(model: tf.keras.Model, writers: range, invert: bool) -> tuple[float, float]:
+    images = np.concatenate([_writers()[index][0] for index in writers])
+    labels = np.concatenate([_writers()[index][1] for index in writers])
+    scores = model.predict(1 - images if invert else images, 512, verbose=0)
+    losses = tf.keras.losses.sparse_categorical_crossentropy(labels, scores, from_logits=True)
+    return float(np.mean(losses)), float(np.mean(scores.argmax(-1) == labels))
+
+
+def make(
+    path: pathlib.Path, method: str = "auto", seed: int = 1, invert: bool = True
+) -> RunDirectory:
+    """Trains and writes a run directory as the train command leaves it.
+
+    Args:
+      path: The folder to write.
+      method: "auto" cuts as `_CUTS` says, "none" does not.
+      seed: Of the client sampling.
+      invert: The pixel option of that name.
+    """
+    run = RunDirectory(path)
+    config = config_lib.default()
+    config.seed = seed
+    config.data.name, config.data.invert = "digits", invert
+    config.model.filters = START_WIDTHS
+    config.federated.rounds = ROUNDS
+    config.federated.clients_per_round = _CLIENTS_PER_ROUND
+    config.pruning.method = method
+    config.benchmark.rounds, config.benchmark.runs = 5, 20
+    labels = [str(digit) for digit in range(10)]
+    files.write_json(
+        run.config,
+        {
+            "config": config_lib.to_json(config),
+            "versions": {"python": "3.11.7", "tensorflow": tf.__version__, "numpy": np.__version__},
+            "data_spec": {
+                "name": "digits",
+                "image_shape": list(IMAGE_SHAPE),
+                "num_classes": 10,
+                "label_names": labels,
+            },
+        },
+    )
+    model, widths = _build(START_WIDTHS), START_WIDTHS
+    dense_parameters = model.count_params()
+    run.models.mkdir(parents=True)
+    model.save(run.dense_model)
+    rng = np.random.default_rng(seed)
+    rows, decisions, before, started = [], [], None, time.monotonic()
+
+    def decide(round_num: int, action: str, old: tuple, new: tuple, reason: str) -> None:
+        removed = {
+            name: old[i] - new[i] for i, name in enumerate(("conv_1", "conv_2")) if action == "cut"
+        }
+        decisions.append(
+            {
+                "round": round_num,
+                "action": action,
+                "groups": json.dumps(removed),
+                "filters_removed": sum(removed.values()),
+                "parameters": model.count_params(),
+                "flops": _flops(widths),
+                "predicted_effect": 0.004 if action == "cut" else None,
+                "measured_effect": None if action == "cut" else 0.002,
+                "reason": reason,
+            }
+        )
+
+    for round_num in range(1, ROUNDS + 1):
+        round_started = time.monotonic()
+        clients = rng.choice(8, _CLIENTS_PER_ROUND, replace=False).tolist()
+        train_loss, train_accuracy = _train_round(model, clients, invert)
+        evaluated = round_num % 2 == 0
+        loss, accuracy = _evaluate(model, range(8, 11), invert)
+        size, dense_size = 4 * model.count_params(), 4 * dense_parameters
+        rows.append(
+            {
+                "round": round_num,
+                "seconds": time.monotonic() - round_started,
+                "clients": _CLIENTS_PER_ROUND,
+                "failed_clients": 0,
+                "train_loss": train_loss,
+                "train_accuracy": train_accuracy,
+                "validation_loss": loss if evaluated else None,
+                "validation_accuracy": accuracy if evaluated else None,
+                "parameters": model.count_params(),
+                "flops": _flops(widths),
+                "model_bytes": size,
+                _DOWN: size * _CLIENTS_PER_ROUND,
+                _UP: size * _CLIENTS_PER_ROUND,
+                "feedback_bytes": 0,
+                f"dense_{_DOWN}": dense_size * _CLIENTS_PER_ROUND,
+                f"dense_{_UP}": dense_size * _CLIENTS_PER_ROUND,
+                "rebuild_seconds": 0.0,
+                "penalty": 0.0,
+                "filters/conv_1": widths[0],
+                "filters/conv_2": widths[1],
+            }
+        )
+        if method == "none":
+            continue
+        if round_num in _CUTS:
+            before, old = (model, widths), widths
+            widths = _CUTS[round_num][0]
+            model = _cut(model, widths)
+            decide(round_num, "cut", old, widths, "loss recovered; predicted effect within budget")
+        elif round_num - 2 in _CUTS:
+            if _CUTS[round_num - 2][1]:
+                model, widths = before
+                decide(round_num, "restore", widths, widths, "accuracy fell by more than allowed")
+            else:
+                decide(round_num, "accept", widths, widths, "accuracy held")
+    model.save(run.pruned_model)
+    columns = pd.DataFrame(rows)
+    files.write_text(run.metrics, columns.to_csv(index=False))
+    decision_columns = (
+        "round,action,groups,filters_removed,parameters,flops,"
+        "predicted_effect,measured_effect,reason"
+    )
+    files.write_text(
+        run.pruning,
+        pd.DataFrame(decisions, columns=decision_columns.split(",")).to_csv(index=False),
+    )
+    run.update_summary(
+        seed=seed,
+        method=method,
+        rounds_completed=ROUNDS,
+        data={"name": "digits", "train_clients": 8, "classes": 10},
+        dense=_sizes(dense_parameters, START_WIDTHS),
+        pruned=_sizes(model.count_params(), widths),
+        accuracy={
+            "validation": _evaluate(model, range(8, 11), invert)[1],
+            "test": _evaluate(model, range(11, 14), invert)[1],
+        },
+        communication={
+            _DOWN: int(columns[_DOWN].sum()),
+            _UP: int(columns[_UP].sum()),
+            "feedback_bytes": 0,
+            "dense_equivalent_bytes": int(columns[f"dense_{_DOWN}"].sum() * 2),
+        },
+        faults={"failed_clients": 0, "retried_cohorts": 0},
+        time={
+            "total_seconds": time.monotonic() - started,
+            "seconds_per_round_median": float(columns.seconds.median()),
+            "rebuild_seconds_total": 0.0,
+        },
+    )
+    return run
+
+
+def _sizes(parameters: int, widths: tuple[int, int]) -> dict[str, object]:
+    return {
+        "parameters": parameters,
+        "flops": _flops(widths),
+        "bytes": 4 * parameters,
+        "filters": {"conv_1": widths[0], "conv_2": widths[1], "logits": 10},
+    }
+
+
+def load_data(config: dict) -> object:
+    """Loads the run's data set as `tff_autoprune.config.load_data` does."""
+    from types import SimpleNamespace
+
+    invert = config["data"]["invert"]
+    return SimpleNamespace(
+        train=client_data(0, 8, invert),
+        validation=client_data(8, 11, invert),
+        test=client_data(11, 14, invert),
+        spec=SimpleNamespace(name="digits", label_names=[str(d) for d in range(10)]),
+    )

@@ -1,0 +1,183 @@
+"""Reads a run directory; whatever a run does not have yet is None."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+
+from tff_autoprune.errors import UserError
+from tff_autoprune.run_directory import RunDirectory
+
+FILTERS_PREFIX = "filters/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """One removal of filters and what became of it.
+
+    Attributes:
+      round_num: After which round filters were removed.
+      removed: Number of filters removed, by group.
+      parameters: Number of parameters after the cut.
+      predicted_effect: Loss of accuracy that was expected, as a fraction; None if not estimated.
+      measured_effect: Loss of accuracy that was found; None if it was not judged.
+      outcome: "kept", "taken back", or "pending" when the run ended before judging it.
+      decided_round: When it was kept or taken back; None if nobody judged it.
+      reason: The method's own words, on the judgement or else on the cut.
+    """
+
+    round_num: int
+    removed: dict[str, int]
+    parameters: int
+    predicted_effect: Optional[float]
+    measured_effect: Optional[float]
+    outcome: str
+    decided_round: Optional[int]
+    reason: str
+
+    @property
+    def filters_removed(self) -> int:
+        """Number of filters removed over all groups."""
+        return sum(self.removed.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run directory holds.
+
+    Attributes:
+      directory: Where it is.
+      name: The folder's name.
+      config: The configuration that was really used.
+      versions: Package versions by name.
+      summary: summary.json.
+      metrics: metrics.csv, a row a round; None if there is none.
+      cuts: The removals, in order; empty if the method made none.
+    """
+
+    directory: RunDirectory
+    name: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    summary: dict[str, Any]
+    metrics: Optional[pd.DataFrame]
+    cuts: list[Cut]
+
+    @property
+    def method(self) -> str:
+        """The pruning method."""
+        return self.config["pruning"]["method"]
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of filters whose widths metrics.csv has, in network order."""
+        if self.metrics is None:
+            return []
+        names = [name for name in self.metrics.columns if name.startswith(FILTERS_PREFIX)]
+        return [name[len(FILTERS_PREFIX) :] for name in names]
+
+    def widths(self, group: str) -> np.ndarray:
+        """Returns the number of filters of a group in each round, int [rounds]."""
+        return self.metrics[FILTERS_PREFIX + group].to_numpy(int)
+
+    def traffic(self, dense: bool = False) -> np.ndarray:
+        """Returns the bytes sent in both directions up to each round, float64 [rounds].
+
+        Args:
+          dense: What the model of the start would have cost instead.
+        """
+        if dense:
+            columns = ["dense_download_bytes", "dense_upload_bytes"]
+        else:
+            columns = ["download_bytes", "upload_bytes", "feedback_bytes"]
+        return self.metrics[columns].fillna(0).sum(axis=1).cumsum().to_numpy(float)
+
+    def accuracy(self) -> pd.DataFrame:
+        """Returns columns `round` and `accuracy` of the rounds that were validated."""
+        found = self.metrics[["round", "validation_accuracy"]].dropna()
+        return found.rename(columns={"validation_accuracy": "accuracy"})
+
+
+def load(path: pathlib.Path) -> RunData:
+    """Reads a run directory.
+
+    Args:
+      path: Of a training that has begun.
+
+    Returns:
+      What is there.
+
+    Raises:
+      UserError: If there is no configuration, or a file is damaged.
+    """
+    directory = RunDirectory(path)
+    stored = directory.read_config()
+    summary = directory.read_summary()
+    if not summary:
+        raise UserError(
+            f"--run_dir: {directory.summary} is missing; has"
+            f" `scripts/train.py --run_dir={path}` finished?"
+        )
+    return RunData(
+        directory=directory,
+        name=directory.path.resolve().name,
+        config=stored["config"],
+        versions=stored.get("versions", {}),
+        summary=summary,
+        metrics=_read_csv(directory.metrics, ("round", "validation_accuracy", "parameters")),
+        cuts=_cuts(_read_csv(directory.pruning, ("round", "action", "groups"))),
+    )
+
+
+def _read_csv(path: pathlib.Path, needed: tuple[str, ...]) -> Optional[pd.DataFrame]:
+    """Returns the table, or None if the file is missing or has no rows."""
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise UserError(f"{path}: expected a CSV table, found {error}.") from error
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise UserError(f"{path}: expected a column {missing[0]!r}, found {list(table.columns)}.")
+    return table if len(table) else None
+
+
+def _cuts(table: Optional[pd.DataFrame]) -> list[Cut]:
+    """Pairs each cut with the judgement that follows it.
+
+    Methods that never judge (they only cut) keep every cut; a method that does judge leaves its
+    last cut pending if the run ends first.
+    """
+    if table is None:
+        return []
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    judging = any(row["action"] in ("accept", "restore") for row in rows)
+    cuts = []
+    for index, row in enumerate(rows):
+        if row["action"] != "cut":
+            continue
+        later = [other for other in rows[index + 1 :] if other["action"] in ("accept", "restore")]
+        judgement = later[0] if later else None
+        if judgement is None:
+            outcome = "pending" if judging else "kept"
+        else:
+            outcome = "kept" if judgement["action"] == "accept" else "taken back"
+        cuts.append(
+            Cut(
+                round_num=int(row["round"]),
+                removed={k: int(v) for k, v in json.loads(row["groups"]).items() if v},
+                parameters=int(row["parameters"]),
+                predicted_effect=row.get("predicted_effect"),
+                measured_effect=judgement and judgement.get("measured_effect"),
+                outcome=outcome,
+                decided_round=judgement and int(judgement["round"]),
+                reason=str((judgement or row).get("reason") or ""),
+            )
+        )
+    return cuts

@@ -1,0 +1,34 @@
+"""Figures of summary.json, each shown with its exact value and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+import markupsafe
+
+
+class SummaryFigures:
+    """Looks up figures by a path such as "export/pruned.float32/bytes"."""
+
+    def __init__(self, summary: Mapping[str, Any]) -> None:
+        """Reads from `summary`, which may lack any part."""
+        self._summary = summary
+
+    def at(self, path: str) -> Any:
+        """Returns the value at a path, or None if there is none."""
+        value: Any = self._summary
+        for step in path.split("/"):
+            if not isinstance(value, Mapping) or step not in value:
+                return None
+            value = value[step]
+        return value
+
+    def show(self, path: str, formatter: Callable[[Optional[float]], str]) -> markupsafe.Markup:
+        """Returns a `<data>` element: rounded for people, exact and traceable for programs."""
+        value = self.at(path)
+        if value is None:
+            return markupsafe.escape("–")
+        return markupsafe.Markup('<data value="{}" data-path="{}">{}</data>').format(
+            value, path, formatter(value)
+        )

@@ -1,0 +1,50 @@
+"""What a reader should know before trusting the figures of a run."""
+
+from __future__ import annotations
+
+from tff_autoprune.report import text
+from tff_autoprune.report.run_data import RunData
+
+_MINIMUM_EXAMPLES = 256
+_QUANTIZATION_LOSS = 0.01
+
+
+def of(run: RunData) -> list[str]:
+    """Returns a sentence per doubt, the gravest first."""
+    summary = run.summary
+    found = []
+    planned, done = run.config["federated"]["rounds"], summary.get("rounds_completed", 0)
+    if done < planned:
+        found.append(f"The run ended after {done} of {planned} rounds.")
+    pending = sum(cut.outcome == "pending" for cut in run.cuts)
+    if pending:
+        found.append("The run ended before its last cut was judged.")
+    exported = summary.get("export", {})
+    quantized = exported.get("pruned.full_int8", {})
+    if quantized.get("accuracy") is not None:
+        loss = quantized["keras_accuracy"] - quantized["accuracy"]
+        if loss > _QUANTIZATION_LOSS:
+            found.append(
+                f"Full int8 loses {100 * loss:.1f} points of accuracy; export.qat_rounds trains the"
+                " model for it."
+            )
+    examples = min((entry["examples"] for entry in exported.values()), default=_MINIMUM_EXAMPLES)
+    if examples < _MINIMUM_EXAMPLES:
+        found.append(f"Exports were compared with Keras on {examples} held-out images only.")
+    benchmark = summary.get("benchmark", {})
+    host = benchmark.get("host", {})
+    if host.get("load", 0) > host.get("cores", 1):
+        found.append(
+            f"The host was busy during the benchmark (load {host['load']:.1f} on"
+            f" {host['cores']} cores)."
+        )
+    low, high = benchmark.get("speedup_interval95", (0, 0))
+    if low <= 1 <= high:
+        found.append(
+            "The benchmark cannot tell the two models' speed apart (95 % interval of the speed-up"
+            f" {text.times(low)} to {text.times(high)})."
+        )
+    failed = summary.get("faults", {}).get("failed_clients", 0)
+    if failed:
+        found.append(f"{failed} times a sampled client returned no usable update.")
+    return found

@@ -1,0 +1,37 @@
+"""Writes reports into run directories."""
+
+from __future__ import annotations
+
+import pathlib
+
+import tensorflow as tf
+
+from tff_autoprune import files
+from tff_autoprune.report import architecture, architecture_svg, page, run_data
+
+
+def write_report(run_dir: pathlib.Path) -> pathlib.Path:
+    """Writes `report.html` and `plots/*.png` of a run.
+
+    Args:
+      run_dir: The directory of a run; export and benchmark may be missing.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: If the run has not begun or a file is damaged.
+    """
+    run = run_data.load(run_dir)
+    nodes = _network(run)
+    drawing = architecture_svg.draw(nodes)
+    files.write_text(run.directory.report, page.render_run(run, drawing, nodes))
+    return run.directory.report
+
+
+def _network(run: run_data.RunData) -> list[architecture.Node]:
+    """Returns the network before and after; nothing until there are both models."""
+    paths = (run.directory.dense_model, run.directory.pruned_model)
+    if not all(path.exists() for path in paths):
+        return []
+    return architecture.graph(*(tf.keras.models.load_model(path, compile=False) for path in paths))
