@@ -1,0 +1,100 @@
+"""The same share of filters in every layer, by L1 norm, in one cut: the usual baseline.
+
+The survivors inherit their weights.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+import numpy as np
+
+from tff_autoprune import pruning
+from tff_autoprune.errors import UserError
+from tff_autoprune.pruning import cost, importance
+from tff_autoprune.pruning.methods import base
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Halvings of the interval in which the share that meets a target lies: finer than one filter.
+_BISECTIONS = 14
+
+
+class UniformPruning(base.PruningMethod):
+    """Cuts once, the same share everywhere."""
+
+    def __init__(
+        self, *, fraction: float, round_num: int, target_parameters: Optional[int] = None
+    ) -> None:
+        """Sets the cut.
+
+        Args:
+          fraction: Share of the channels of each group to remove.
+          round_num: Rounds before the cut.
+          target_parameters: If set, the smallest share that leaves no more parameters is taken
+            instead of `fraction`.
+        """
+        self._fraction = fraction
+        self._round_num = round_num
+        self._target_parameters = target_parameters
+
+    def initialize(self, model: tf.keras.Model) -> base.State:
+        """Returns an empty state."""
+        del model
+        return {}
+
+    def step(
+        self, state: base.State, observation: base.Observation
+    ) -> tuple[base.State, list[base.Decision]]:
+        """Returns the one cut, in its round."""
+        if observation.round_num != self._round_num:
+            return state, []
+        model = observation.model
+        groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
+        order = _weakest_first(groups, model.get_weights())
+        fraction = self._fraction
+        if self._target_parameters is not None:
+            fraction = _fraction_for(self._target_parameters, model, groups, order)
+        selection = _selection(groups, order, fraction)
+        stop = base.Decision(base.Action.STOP, "uniform pruning cuts once")
+        if not selection:
+            return state, [stop]
+        reason = f"the weakest {fraction:.1%} of every group"
+        return state, [base.Decision(base.Action.CUT, reason, selection=selection), stop]
+
+
+def _weakest_first(groups: list[pruning.FilterGroup], weights: list) -> dict[str, np.ndarray]:
+    score = importance.L1()
+    return {group.name: np.argsort(score(group, weights), kind="stable") for group in groups}
+
+
+def _selection(
+    groups: list[pruning.FilterGroup], order: dict[str, np.ndarray], fraction: float
+) -> dict[str, list[int]]:
+    counts = {g.name: min(g.channels - 1, int(fraction * g.channels + 0.5)) for g in groups}
+    return {name: order[name][:count].tolist() for name, count in counts.items() if count}
+
+
+def _fraction_for(
+    target: int,
+    model: tf.keras.Model,
+    groups: list[pruning.FilterGroup],
+    order: dict[str, np.ndarray],
+) -> float:
+    def parameters(fraction: float) -> int:
+        selection = _selection(groups, order, fraction)
+        if not selection:
+            return model.count_params()
+        return cost.of(pruning.remove_filters(model, selection)).parameters
+
+    low, high = 0.0, 1.0
+    if parameters(high) > target:
+        raise UserError(
+            f"pruning.target_parameters: expected at least {parameters(high)}, one channel in each"
+            f" group, found {target}."
+        )
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if parameters(middle) <= target else (middle, high)
+    return high
