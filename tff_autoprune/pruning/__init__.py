@@ -21,6 +21,8 @@ _PUBLIC = {
     "Role": "roles",
     "FixedBoundaryWarning": "trace",
     "Removal": "removal",
+    "difference": "equivalence",
+    "silenced_weights": "equivalence",
     "plan_removal": "removal",
     "remove_filters": "removal",
     "register_activation": "registry",

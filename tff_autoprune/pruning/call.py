@@ -300,6 +300,11 @@ class Call:
         name = getattr(function, "__name__", str(function))
         return self.mix(tensor, [axis], f"passes through {name}, which may mix channels")
 
+    def part(self, name: str) -> Call:
+        """Returns a view of this call whose ties are named after a part of the layer."""
+        path = f"{self.path}/{name}"
+        return Call(self.trace, self.layer, path, self.args, self.kwargs, self.outputs, self.node)
+
     def subcall(
         self,
         layer: tf.keras.layers.Layer,

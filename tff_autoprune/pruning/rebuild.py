@@ -36,6 +36,8 @@ class Rebuilder:
             return self._sequential
         if isinstance(layer, functional.Functional) and layer._is_graph_network:
             return self._functional
+        if isinstance(layer, tf.keras.layers.TimeDistributed):
+            return self._time_distributed
         return self._layer
 
     def _layer(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
@@ -49,6 +51,11 @@ class Rebuilder:
         for edit in self._trace.settings.get(id(layer), ()):
             edit(config, self._kept)
         return type(layer).from_config(config)
+
+    def _time_distributed(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        config = layer.get_config()
+        config["layer"] = self.copy(layer.layer)
+        return type(layer)(**config)
 
     def _sequential(self, model: tf.keras.Sequential) -> tf.keras.Sequential:
         layers = model._flatten_layers(include_self=False, recursive=False)

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
+from keras.src.layers.core.tf_op_layer import TFOpLambda
+
 if TYPE_CHECKING:
     from tff_autoprune.pruning.call import Call
 
@@ -91,6 +93,8 @@ def layer_rule(layer: Any) -> Optional[Rule]:
 
     Subclasses inherit a rule only if they cannot compute anything else than their base class.
     """
+    if isinstance(layer, TFOpLambda):
+        return _OPERATORS.get(layer.symbol)
     for cls in type(layer).__mro__:
         if cls in _LAYERS:
             return _LAYERS[cls]
@@ -105,6 +109,8 @@ def _descriptors(cls: type) -> set[str]:
     return {name for name, value in vars(cls).items() if isinstance(value, kinds)}
 
 
-def operator_rule(symbol: Optional[str]) -> Optional[Rule]:
-    """Returns the rule of a TensorFlow function by its canonical name, None if there is none."""
-    return _OPERATORS.get(symbol) if symbol else None
+def describe(layer: Any) -> str:
+    """Returns the class of a layer, or the function that an operator layer applies."""
+    if isinstance(layer, TFOpLambda):
+        return f"tf.{layer.symbol}" if layer.symbol else str(layer.function)
+    return type(layer).__name__

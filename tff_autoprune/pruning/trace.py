@@ -23,7 +23,7 @@ from tff_autoprune.pruning import registry, rules
 from tff_autoprune.pruning.call import Call, Kept
 from tff_autoprune.pruning.channels import Channels
 from tff_autoprune.pruning.roles import Role
-from tff_autoprune.pruning.traced_tensor import TracedTensor, compress, varying
+from tff_autoprune.pruning.traced_tensor import TracedShape, TracedTensor, compress, varying
 
 rules.load()
 
@@ -245,6 +245,11 @@ class Trace:
             ):
                 return self._run(layer, path + "/", _in_input_order(layer, args, tensors))
         rule = registry.layer_rule(layer)
+        if getattr(layer, "symbol", None) != "__operators__.getitem":
+            # Only indexing can tell which of the sizes are used.
+            for tensor in call.inputs:
+                if isinstance(tensor, TracedShape):
+                    call.fix(tensor.of, f"has its number used by '{path}'")
         if rule is None:
             outputs = self._boundary(call)
         else:
@@ -264,13 +269,13 @@ class Trace:
         if touches and id(layer) not in self._warned:
             self._warned.add(id(layer))
             warnings.warn(
-                f"Layer '{call.path}' is a {type(layer).__name__}, which is not known to "
-                "tff_autoprune.pruning: the channels that reach it are kept. Register a rule with "
-                "pruning.register_layer to prune them (docs/pruning_any_model.md).",
+                f"Layer '{call.path}' ({registry.describe(layer)}) is not known to "
+                "tff_autoprune.pruning: the channels that reach it are kept. Register a rule "
+                "with pruning.register_layer to prune them (docs/pruning_any_model.md).",
                 FixedBoundaryWarning,
                 stacklevel=2,
             )
-        return call.opaque(f"reaches '{call.path}', an unknown {type(layer).__name__}")
+        return call.opaque(f"reaches '{call.path}', an unknown {registry.describe(layer)}")
 
     # -- Rectangles ------------------------------------------------------------------------------
 

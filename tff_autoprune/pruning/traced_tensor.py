@@ -98,3 +98,14 @@ def reshape(
                 full = np.broadcast_to(factor.reshape(factor.shape[start:]), tail)
                 return full.reshape([1] * target + list(new_tail))
     return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TracedShape(TracedTensor):
+    """The value of `tf.shape(x)`.
+
+    Attributes:
+      of: The tensor whose sizes it holds.
+    """
+
+    of: Optional[TracedTensor] = None

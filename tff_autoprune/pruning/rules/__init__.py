@@ -12,6 +12,13 @@ _FAMILIES = (
     "spatial",
     "merging",
     "reshaping",
+    "operators",
+    "moving",
+    "contraction",
+    "recurrent",
+    "attention",
+    "wrappers",
+    "applications",
 )
 
 
