@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tff_autoprune import config
 from tff_autoprune.errors import UserError
@@ -57,13 +57,15 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     _quiet_tensorflow()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
 
-    def guarded(argv: Sequence[str]) -> None:
-        try:
-            main(argv)
-        except UserError as error:
-            _fail(error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-
-    app.run(guarded, flags_parser=_parse_flags)
+    app.define_help_flags()
+    argv = _parse_flags(sys.argv)
+    # Not `app.run`: once it has run, TensorFlow's import touches devices before it enables eager
+    # execution, and Keras then builds placeholders instead of models.
+    logging.use_absl_handler()
+    try:
+        main(argv)
+    except UserError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -8,6 +8,7 @@ state = engine.replace_model(state, smaller_model, removal)
 
 from tff_autoprune.federated import runtime
 from tff_autoprune.federated.engine import Engine, RoundResult
+from tff_autoprune.federated.evaluation import evaluate_model
 from tff_autoprune.federated.sampling import client_dataset, held_out_dataset, sample_clients
 from tff_autoprune.federated.settings import AggregatorSettings, Settings
 
@@ -17,6 +18,7 @@ __all__ = [
     "RoundResult",
     "Settings",
     "client_dataset",
+    "evaluate_model",
     "held_out_dataset",
     "runtime",
     "sample_clients",

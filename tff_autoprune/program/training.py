@@ -287,7 +287,9 @@ class Training:
         last = self._round_num == settings.rounds
         if not last and self._round_num % settings.evaluate_every:
             return {}
-        result = self._engine.evaluate(self._state, self._validation_datasets())
+        result = self._engine.evaluate(
+            self._state, self._validation_datasets(settings.evaluation_clients)
+        )
         self._accuracy = result["accuracy"]
         return result
 
@@ -297,10 +299,10 @@ class Training:
             for client_id in client_ids
         ]
 
-    def _validation_datasets(self) -> list:
+    def _validation_datasets(self, count: int) -> list:
         chosen = cohort_lib.sample_feedback_clients(
             self._data.validation.client_ids,
-            count=self._config.federated.evaluation_clients,
+            count=count,
             seed=self._config.seed,
         )
         return self._evaluation_datasets(self._data.validation, chosen)
@@ -317,7 +319,7 @@ class Training:
             return
 
         def evaluate(model: tf.keras.Model) -> base.Feedback:
-            datasets = self._validation_datasets()
+            datasets = self._validation_datasets(self._config.federated.feedback_clients)
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
             return federated.evaluate_model(model, datasets)
 
