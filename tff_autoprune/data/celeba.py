@@ -17,6 +17,7 @@ from tff_autoprune.data.splits import split_source
 from tff_autoprune.data.sql_client_data import (
     ExampleReader,
     SqlClientData,
+    SqlSplit,
     find_file,
     read_sizes,
 )
@@ -55,7 +56,10 @@ def load(request: Request) -> FederatedData:
         to_image=lambda example: tf.cast(example["image"], tf.float32) / 255.0,
         to_label=lambda example: tf.cast(example[label], tf.int32),
     )
-    parts = dict(zip(("train", "test"), zip(sources, (sizes[name] for name in names))))
+    splits = {
+        part: SqlSplit(file, source, sizes[name], reader)
+        for part, source, name in zip(("train", "test"), sources, names)
+    }
     plan = split_source(
         list(sizes[names[0]]),
         list(sizes[names[1]]),
@@ -66,6 +70,6 @@ def load(request: Request) -> FederatedData:
         source=file,
     )
     return FederatedData(
-        *(SqlClientData(file, [parts[part.of]], part.client_ids, reader, spec) for part in plan),
+        *(SqlClientData(file, [splits[part.of]], part.client_ids, spec) for part in plan),
         spec=spec,
     )

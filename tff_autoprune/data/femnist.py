@@ -18,6 +18,7 @@ from tff_autoprune.data.splits import split_source
 from tff_autoprune.data.sql_client_data import (
     ExampleReader,
     SqlClientData,
+    SqlSplit,
     find_file,
     read_sizes,
 )
@@ -55,7 +56,9 @@ def load(request: Request) -> FederatedData:
         label_names=tuple(CHARACTERS[:10] if options["only_digits"] else CHARACTERS),
         pixels=request.pixels,
     )
-    train, test = ((source, sizes[name]) for source, name in zip(sources, names))
+    train, test = (
+        SqlSplit(file, source, sizes[name], _READER) for source, name in zip(sources, names)
+    )
     plan = split_source(
         list(sizes[names[0]]),
         list(sizes[names[1]]),
@@ -67,6 +70,6 @@ def load(request: Request) -> FederatedData:
     )
     parts = {"train": [train], "test": [test], "both": [train, test]}
     return FederatedData(
-        *(SqlClientData(file, parts[part.of], part.client_ids, _READER, spec) for part in plan),
+        *(SqlClientData(file, parts[part.of], part.client_ids, spec) for part in plan),
         spec=spec,
     )

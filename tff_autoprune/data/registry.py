@@ -63,13 +63,13 @@ _SOURCES: dict[str, _Source] = {
     "fontwriters": _Source(
         "tff_autoprune.data.fontwriters",
         "62 handwritten characters, 28x28x1; each client is a writer, drawn from open fonts",
-        {"writers": Option(int, 300, "number of writers", 20, 3400)},
+        {"writers": Option(int, 300, "number of writers", 10, 3400)},
     ),
     "avatars": _Source(
         "tff_autoprune.data.avatars",
         "drawn people with or without facial hair, 84x84x3; each client is a person",
         {
-            "identities": Option(int, 200, "number of people", 20, 10_000),
+            "identities": Option(int, 200, "number of people", 10, 10_000),
             **held_out_fractions(0.1, 0.1),
         },
     ),

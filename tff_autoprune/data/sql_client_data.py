@@ -13,7 +13,7 @@ import logging
 import pathlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,8 @@ from tff_autoprune.data.examples import as_bytes, check_images, check_labels
 from tff_autoprune.data.federated_data import DataSpec
 from tff_autoprune.errors import UserError
 
+# More than any client has; all are read at once.
+_MAX_EXAMPLES = 2**24
 # What was read lately is kept up to this many bytes; all of FEMNIST fits in.
 _KEPT_BYTES = 2**30
 _COLUMNS = {
@@ -136,32 +138,82 @@ def read_sizes(file: str, splits: Sequence[str]) -> dict[str, dict[str, int]]:
     return sizes
 
 
-class SqlClientData(tff.simulation.datasets.ClientData):
-    """Clients of one or more splits of a TFF database; a client has its examples of all of them."""
+class SqlSplit:
+    """One of the source's splits: TFF's `ClientData`, its examples turned into (image, label)."""
 
     def __init__(
         self,
         file: str,
-        parts: Sequence[tuple[tff.simulation.datasets.ClientData, Mapping[str, int]]],
-        client_ids: Sequence[str],
+        source: tff.simulation.datasets.ClientData,
+        sizes: Mapping[str, int],
         reader: ExampleReader,
-        spec: DataSpec,
     ) -> None:
         """Reads nothing yet.
 
         Args:
           file: The database; for messages.
-          parts: The source's splits: TFF's `ClientData`, and the number of examples of its clients.
-          client_ids: The clients to have, each in at least one of the parts.
+          source: What TFF's loader returned for this split.
+          sizes: The number of examples of each client that has some.
           reader: From TFF's examples to images and labels.
+        """
+        self.sizes = dict(sizes)
+        self._file = file
+        self._source = source
+        self._reader = reader
+        # Traced once for all clients: making TFF's pipeline anew for each costs 0.1 s and more.
+        self._read_all = tf.function(
+            lambda client_id: self.dataset(client_id).batch(_MAX_EXAMPLES).get_single_element(),
+            input_signature=[tf.TensorSpec((), tf.string)],
+        )
+
+    def dataset(self, client_id: Union[str, tf.Tensor]) -> tf.data.Dataset:
+        """Returns a client's raw images and labels, as a pipeline that reads the file."""
+        return self._source.serializable_dataset_fn(client_id).map(
+            lambda example: (self._reader.to_image(example), self._reader.to_label(example))
+        )
+
+    def read(self, client_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a client's raw images, float32 [n, h, w, c], and labels, int32 [n].
+
+        Raises:
+          UserError: If they cannot be read, or are not as many as the metadata says.
+        """
+        where = f"{self._file}: client {client_id!r}"
+        try:
+            images, labels = self._read_all(tf.constant(client_id))
+        except tf.errors.OpError as error:
+            reason = " ".join(str(error.message).split())[:200]
+            raise UserError(f"{where}: cannot read its examples: {reason}") from error
+        except UnicodeDecodeError as error:
+            # TensorFlow quotes a broken example in its message, and then cannot decode the message.
+            raise UserError(f"{where}: an example is not a tf.train.Example.") from error
+        if len(labels) != self.sizes[client_id]:
+            raise UserError(
+                f"{where}: expected the {self.sizes[client_id]} examples that client_metadata tells"
+                f" of, found {len(labels)}."
+            )
+        return images.numpy(), labels.numpy()
+
+
+class SqlClientData(tff.simulation.datasets.ClientData):
+    """Clients of one or more splits of a TFF database; a client has its examples of all of them."""
+
+    def __init__(
+        self, file: str, splits: Sequence[SqlSplit], client_ids: Sequence[str], spec: DataSpec
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          file: The database; for messages.
+          splits: The source's splits whose examples the clients have.
+          client_ids: The clients to have, each in at least one of the splits.
           spec: What the examples are.
         """
         self._file = file
-        self._parts = list(parts)
-        self._reader = reader
+        self._splits = list(splits)
         self._spec = spec
         self._sizes = {
-            client_id: sum(sizes.get(client_id, 0) for _, sizes in self._parts)
+            client_id: sum(split.sizes.get(client_id, 0) for split in self._splits)
             for client_id in client_ids
         }
         self._kept: collections.OrderedDict[str, ArrayClientData] = collections.OrderedDict()
@@ -203,15 +255,11 @@ class SqlClientData(tff.simulation.datasets.ClientData):
         It reads the file each time and checks nothing.
         """
 
-        def example(source: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            return self._spec.apply(self._reader.to_image(source)), self._reader.to_label(source)
-
         def dataset_fn(client_id: Union[str, tf.Tensor]) -> tf.data.Dataset:
-            datasets = [part.serializable_dataset_fn(client_id) for part, _ in self._parts]
-            joined = datasets[0]
-            for dataset in datasets[1:]:
-                joined = joined.concatenate(dataset)
-            return joined.map(example)
+            dataset = self._splits[0].dataset(client_id)
+            for split in self._splits[1:]:
+                dataset = dataset.concatenate(split.dataset(client_id))
+            return dataset.map(lambda image, label: (self._spec.apply(image), label))
 
         return dataset_fn
 
@@ -222,7 +270,8 @@ class SqlClientData(tff.simulation.datasets.ClientData):
         if client_id in self._kept:
             self._kept.move_to_end(client_id)
             return self._kept[client_id]
-        images, labels = self._read(client_id)
+        read = [split.read(client_id) for split in self._splits if client_id in split.sizes]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*read))
         where = f"{self._file}: client {client_id!r}"
         check_labels(labels, self._spec.num_classes, where)
         check_images(images, where)
@@ -237,29 +286,3 @@ class SqlClientData(tff.simulation.datasets.ClientData):
         while sum(kept.images.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
         return client
-
-    def _read(self, client_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns a client's raw images, float32 [n, h, w, c], and labels, int32 [n]."""
-
-        def example(source: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            return self._reader.to_image(source), self._reader.to_label(source)
-
-        chunks: list[Any] = []
-        for part, sizes in self._parts:
-            if client_id in sizes:
-                dataset = part.create_tf_dataset_for_client(client_id).map(example).batch(1024)
-                try:
-                    chunks.extend(dataset.as_numpy_iterator())
-                except tf.errors.OpError as error:
-                    reason = " ".join(str(error.message).split())[:200]
-                    raise UserError(
-                        f"{self._file}: client {client_id!r}: cannot read an example: {reason}"
-                    ) from error
-        found = sum(len(labels) for _, labels in chunks)
-        if found != self._sizes[client_id]:
-            raise UserError(
-                f"{self._file}: client {client_id!r}: expected the {self._sizes[client_id]}"
-                f" examples that client_metadata tells of, found {found}."
-            )
-        images, labels = zip(*chunks)
-        return np.concatenate(images), np.concatenate(labels)
