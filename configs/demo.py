@@ -11,5 +11,6 @@ def get_config():
     config.model.name = "cnn"
     config.federated.rounds = 60
     config.federated.client_learning_rate = 3e-3
+    config.federated.client_learning_rate_schedule = "cosine"
     config.pruning.method = "auto"
     return config
