@@ -78,6 +78,7 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         "identities": _positive(int, None, "avatars: number of identities."),
         "label": Field(None, str, "celeba: the attribute to predict."),
         "only_digits": Field(None, bool, "femnist: only the ten digits."),
+        "split": Field(None, str, "femnist, celeba, leaf: clients held out, or the source's own."),
         "validation_fraction": _fraction(None, "Share of clients held out for validation."),
         "test_fraction": _fraction(None, "Share of clients held out for the test."),
     },
