@@ -16,6 +16,7 @@ from absl import flags
 
 from tff_autoprune import cli
 from tff_autoprune.export.formats import FORMATS
+from tff_autoprune.run_directory import RunDirectory
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.", required=True)
 _FORMATS = flags.DEFINE_list(
@@ -47,10 +48,9 @@ def _print_result(name: str, entry: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> None:
     """Exports; see the module."""
     del argv
+    run = RunDirectory(_RUN_DIR.value).require("config", "summary")
     from tff_autoprune import config, export
-    from tff_autoprune.run_directory import RunDirectory
 
-    run = RunDirectory(_RUN_DIR.value)
     export.export_run(
         run,
         config.load_data,

@@ -9,48 +9,39 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import shutil
 import time
 
 import numpy as np
 import pandas as pd
+import pytest
 import tensorflow as tf
-import tensorflow_federated as tff
-from sklearn import datasets
 
+from tff_autoprune import benchmark, data, export, files
 from tff_autoprune import config as config_lib
-from tff_autoprune import files
 from tff_autoprune.run_directory import RunDirectory
 
-IMAGE_SHAPE = (8, 8, 1)
-ROUNDS = 24
+ROUNDS = 16
 START_WIDTHS = (12, 48)
+# What training does to the source's 8x8 images, so that an export has to do it too.
+PIXELS = {"invert": True, "crop": (1, 7), "resize": 12}
+IMAGE_SHAPE = (12, 12, 1)
 # After which round to cut to which widths, and whether that cut is taken back two rounds later.
-_CUTS = {3: ((9, 30), False), 8: ((6, 18), False), 13: ((2, 6), True), 18: ((5, 14), False)}
+_CUTS = {2: ((9, 30), False), 5: ((6, 18), False), 8: ((2, 6), True), 12: ((5, 14), False)}
 _CLIENTS_PER_ROUND = 3
 _DOWN, _UP = "download_bytes", "upload_bytes"
 
 
 @functools.cache
-def _writers() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns scikit-learn's digits by writer: images float32 [n, 8, 8, 1] and labels."""
-    digits = datasets.load_digits()
-    images = (digits.images[..., np.newaxis] / 16).astype(np.float32)
-    parts = np.array_split(np.arange(len(images)), 14)
-    return [(images[part], digits.target[part].astype(np.int32)) for part in parts]
+def _data() -> data.FederatedData:
+    return data.load("digits", seed=1, **PIXELS)
 
 
-def client_data(first: int, last: int, invert: bool) -> tff.simulation.datasets.ClientData:
-    """Returns the writers first..last-1 as clients."""
-    examples = {
-        f"writer{index:02d}": {
-            "image": 1 - _writers()[index][0] if invert else _writers()[index][0],
-            "label": _writers()[index][1],
-        }
-        for index in range(first, last)
-    }
-    return tff.simulation.datasets.TestClientData(examples).preprocess(
-        lambda dataset: dataset.map(lambda example: (example["image"], example["label"]))
-    )
+@functools.cache
+def _arrays(split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images and labels of every client of a split."""
+    clients = getattr(_data(), split)
+    return [data.client_arrays(clients, name) for name in clients.client_ids]
 
 
 def _build(widths: tuple[int, ...]) -> tf.keras.Model:
@@ -92,16 +83,16 @@ def _cut(model: tf.keras.Model, widths: tuple[int, int]) -> tf.keras.Model:
 
 
 def _flops(widths: tuple[int, int]) -> int:
-    return 2 * (64 * 9 * widths[0] + 16 * 9 * widths[0] * widths[1] + 40 * widths[1])
+    return 2 * (144 * 9 * widths[0] + 36 * 9 * widths[0] * widths[1] + 90 * widths[1])
 
 
-def _train_round(model: tf.keras.Model, clients: list[int], invert: bool) -> tuple[float, float]:
+def _train_round(model: tf.keras.Model, clients: list[int]) -> tuple[float, float]:
     """One round of federated averaging with local Adam; returns loss and accuracy."""
     start, sums, results = model.get_weights(), None, []
     for client in clients:
-        images, labels = _writers()[client]
+        images, labels = _arrays("train")[client]
         model.set_weights(start)
-        history = model.fit(1 - images if invert else images, labels, 32, epochs=2, verbose=0)
+        history = model.fit(images, labels, 32, epochs=2, verbose=0)
         results.append((history.history["loss"][0], history.history["accuracy"][0]))
         weights = model.get_weights()
         sums = weights if sums is None else [a + b for a, b in zip(sums, weights)]
@@ -109,29 +100,26 @@ def _train_round(model: tf.keras.Model, clients: list[int], invert: bool) -> tup
     return tuple(np.mean(results, axis=0))
 
 
-def _evaluate(model: tf.keras.Model, writers: range, invert: bool) -> tuple[float, float]:
-    images = np.concatenate([_writers()[index][0] for index in writers])
-    labels = np.concatenate([_writers()[index][1] for index in writers])
-    scores = model.predict(1 - images if invert else images, 512, verbose=0)
+def _evaluate(model: tf.keras.Model, split: str) -> tuple[float, float]:
+    images, labels = (np.concatenate(parts) for parts in zip(*_arrays(split)))
+    scores = model.predict(images, 512, verbose=0)
     losses = tf.keras.losses.sparse_categorical_crossentropy(labels, scores, from_logits=True)
     return float(np.mean(losses)), float(np.mean(scores.argmax(-1) == labels))
 
 
-def make(
-    path: pathlib.Path, method: str = "auto", seed: int = 1, invert: bool = True
-) -> RunDirectory:
+def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirectory:
     """Trains and writes a run directory as the train command leaves it.
 
     Args:
       path: The folder to write.
       method: "auto" cuts as `_CUTS` says, "none" does not.
       seed: Of the client sampling.
-      invert: The pixel option of that name.
     """
     run = RunDirectory(path)
     config = config_lib.default()
     config.seed = seed
-    config.data.name, config.data.invert = "digits", invert
+    config.data.name = "digits"
+    config.data.update(PIXELS)
     config.model.filters = START_WIDTHS
     config.federated.rounds = ROUNDS
     config.federated.clients_per_round = _CLIENTS_PER_ROUND
@@ -178,10 +166,10 @@ def make(
 
     for round_num in range(1, ROUNDS + 1):
         round_started = time.monotonic()
-        clients = rng.choice(8, _CLIENTS_PER_ROUND, replace=False).tolist()
-        train_loss, train_accuracy = _train_round(model, clients, invert)
+        clients = rng.choice(len(_arrays("train")), _CLIENTS_PER_ROUND, replace=False).tolist()
+        train_loss, train_accuracy = _train_round(model, clients)
         evaluated = round_num % 2 == 0
-        loss, accuracy = _evaluate(model, range(8, 11), invert)
+        loss, accuracy = _evaluate(model, "validation")
         size, dense_size = 4 * model.count_params(), 4 * dense_parameters
         rows.append(
             {
@@ -235,12 +223,12 @@ def make(
         seed=seed,
         method=method,
         rounds_completed=ROUNDS,
-        data={"name": "digits", "train_clients": 8, "classes": 10},
+        data={"name": "digits", "train_clients": len(_arrays("train")), "classes": 10},
         dense=_sizes(dense_parameters, START_WIDTHS),
         pruned=_sizes(model.count_params(), widths),
         accuracy={
-            "validation": _evaluate(model, range(8, 11), invert)[1],
-            "test": _evaluate(model, range(11, 14), invert)[1],
+            "validation": _evaluate(model, "validation")[1],
+            "test": _evaluate(model, "test")[1],
         },
         communication={
             _DOWN: int(columns[_DOWN].sum()),
@@ -267,14 +255,22 @@ def _sizes(parameters: int, widths: tuple[int, int]) -> dict[str, object]:
     }
 
 
-def load_data(config: dict) -> object:
-    """Loads the run's data set as `tff_autoprune.config.load_data` does."""
-    from types import SimpleNamespace
+_MADE: dict[str, pathlib.Path] = {}
 
-    invert = config["data"]["invert"]
-    return SimpleNamespace(
-        train=client_data(0, 8, invert),
-        validation=client_data(8, 11, invert),
-        test=client_data(11, 14, invert),
-        spec=SimpleNamespace(name="digits", label_names=[str(d) for d in range(10)]),
-    )
+
+def trained(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns a run that was trained only; made once for all tests, which copy it."""
+    if "trained" not in _MADE:
+        _MADE["trained"] = make(factory.mktemp("trained") / "run").path
+    return _MADE["trained"]
+
+
+def exported(factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Returns the same run after export and benchmark."""
+    if "exported" not in _MADE:
+        path = factory.mktemp("exported") / "run"
+        shutil.copytree(trained(factory), path)
+        export.export_run(RunDirectory(path), config_lib.load_data)
+        benchmark.benchmark_run(RunDirectory(path))
+        _MADE["exported"] = path
+    return _MADE["exported"]

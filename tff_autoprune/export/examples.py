@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow_federated as tff
+
+from tff_autoprune import data
+
+if TYPE_CHECKING:
+    import tensorflow_federated as tff
 
 # More clients with fewer images each say more about unseen people than the reverse, but opening a
-# client's data set costs as much as reading several images.
+# client of a large file costs as much as reading several images.
 _PER_CLIENT = 16
 
 
 def take(
-    clients: Sequence[tff.simulation.datasets.ClientData], count: int, seed: int
+    splits: Sequence[tff.simulation.datasets.ClientData], count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Takes images from clients in seeded order: a few from each, then more if too few.
 
@@ -21,30 +26,26 @@ def take(
     the same data set loaded with other pixel options gives the same examples.
 
     Args:
-      clients: Splits to take from; a later one is used only when the earlier ones run out.
+      splits: Clients to take from; a later split is used only when the earlier ones run out.
       count: Number of examples wanted.
       seed: Of the order of the clients.
 
     Returns:
       Images float32 [n, h, w, c] and labels int32 [n], n <= count.
     """
-    images: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for split in clients:
-        order = np.random.default_rng(seed).permutation(len(split.client_ids))
-        rest: list[tuple[np.ndarray, np.ndarray]] = []
-        for index in order:
-            if sum(map(len, labels)) >= count:
+    first: list[tuple[np.ndarray, np.ndarray]] = []
+    for split in splits:
+        more: list[tuple[np.ndarray, np.ndarray]] = []
+        for index in np.random.default_rng(seed).permutation(len(split.client_ids)):
+            if _size(first) >= count:
                 break
-            dataset = split.create_tf_dataset_for_client(split.client_ids[index])
-            some_images, some_labels = next(iter(dataset.take(count).batch(count)))
-            some_images, some_labels = some_images.numpy(), some_labels.numpy()
-            images.append(some_images[:_PER_CLIENT])
-            labels.append(some_labels[:_PER_CLIENT])
-            rest.append((some_images[_PER_CLIENT:], some_labels[_PER_CLIENT:]))
-        for more_images, more_labels in rest:
-            if sum(map(len, labels)) >= count:
-                break
-            images.append(more_images)
-            labels.append(more_labels)
-    return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+            images, labels = data.client_arrays(split, split.client_ids[index])
+            first.append((images[:_PER_CLIENT], labels[:_PER_CLIENT]))
+            more.append((images[_PER_CLIENT:], labels[_PER_CLIENT:]))
+        first += more
+    images, labels = (np.concatenate(parts)[:count] for parts in zip(*first))
+    return images, labels
+
+
+def _size(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
+    return sum(len(labels) for _, labels in parts)
