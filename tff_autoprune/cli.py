@@ -59,6 +59,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     app.define_help_flags()
     argv = _parse_flags(sys.argv)
+    if flags.FLAGS.only_check_args:
+        return
     # Not `app.run`: once it has run, TensorFlow's import touches devices before it enables eager
     # execution, and Keras then builds placeholders instead of models.
     logging.use_absl_handler()
