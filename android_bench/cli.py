@@ -197,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{printable(serial)}: measuring", flush=True)
         try:
             session = runner.measure(adb, serial, binary, chosen, settings, folder, _say)
-        except (AdbError, runner.NotFit) as error:
+        except UserError as error:
             if len(serials) == 1:
                 raise
             # The other devices are measured all the same.

@@ -27,7 +27,7 @@ from tff_autoprune.errors import UserError
 _PREFIX = f"{REMOTE_ROOT}/android_bench"
 _COMMAND_TIMEOUT_S = 30.0
 # A phone that re-enumerates on USB is back in seconds; one that was unplugged is not.
-_RETURN_TIMEOUT_S = 20.0
+_RETURN_TIMEOUT_S = 10.0
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -131,7 +131,7 @@ class _Runner:
                     self._run_in(remote)
                 except (DeviceLost, AdbTimeout, NotFit) as error:
                     self._stop(str(error))
-                except KeyboardInterrupt:
+                except (KeyboardInterrupt, SystemExit):
                     self.session.stopped = "interrupted"
                     raise
         except (DeviceLost, AdbTimeout) as error:
@@ -284,6 +284,9 @@ class _Runner:
         except DeviceLost as error:
             measurement.log = self._keep_log(title, error.output)
             measurement.reasons.append("the device was lost")
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            measurement.reasons.append("interrupted")
             raise
         measurement.log = self._keep_log(title, text)
         benchmark, reasons = _read(text)

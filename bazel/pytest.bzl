@@ -11,11 +11,13 @@ def pytest_test(name, src, data = [], deps = []):
     """
     native.py_test(
         name = name,
-        size = "small",
+        size = "medium",
         srcs = ["//bazel:pytest_main.py", src],
         main = "//bazel:pytest_main.py",
         args = ["$(location %s)" % src],
         data = data,
+        # Made-up __init__.py files would make packages of what pytest imports by file name.
+        legacy_create_init = 0,
         python_version = "PY3",
         deps = deps,
     )

@@ -105,6 +105,7 @@ class Phone:
       body_c: Temperature of case and battery.
       cools_by_c: How much cooler it is at each look.
       free_bytes: What still fits; pushing more fails.
+      quota_bytes: A file larger than this fails, whatever `df` says.
       behaviour: What its benchmark_model does wrong; see `benchmark_double.py`.
       on_unplug: Breaks the connection.
     """
@@ -123,6 +124,7 @@ class Phone:
         self.screen_on = True
         self.thermal_status = 0
         self.free_bytes = 1 << 32
+        self.quota_bytes: Optional[int] = None
         self.capped_khz: dict[int, int] = {}
         self.behaviour = behaviour
         self.on_unplug: Callable[[], None] = lambda: None
@@ -170,8 +172,9 @@ class Phone:
 
     def store(self, path: pathlib.Path, content: bytes, mode: int) -> Optional[str]:
         """Writes a pushed file; returns what went wrong, if anything did."""
-        if len(content) > self.free_bytes:
-            path.write_bytes(content[: self.free_bytes])
+        room = self.free_bytes if self.quota_bytes is None else self.quota_bytes
+        if len(content) > room:
+            path.write_bytes(content[:room])
             return "write failed: No space left on device"
         self.free_bytes -= len(content)
         try:
