@@ -39,17 +39,15 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"expected flags only, found {argv[1]!r}.")
     config = config_lib.read_flag(_CONFIG)
-    if _DRY_RUN.value:
-        from tff_autoprune import program
-
-        print(program.describe(config))
-        return
-    if not _RUN_DIR.value:
+    if not _RUN_DIR.value and not _DRY_RUN.value:
         raise UserError("--run_dir: name a folder for the run, e.g. --run_dir=runs/demo.")
     from tff_autoprune import federated, program
 
     federated.runtime.start(workers=_WORKERS.value)
     try:
+        if _DRY_RUN.value:
+            print(program.describe(config))
+            return
         training = program.Training(
             config,
             _RUN_DIR.value,
