@@ -14,6 +14,7 @@ from android_bench import device, elf, models, plan, results, runner
 from android_bench.adb import READY, Adb, AdbError, DeviceConnection, find_adb, printable
 from android_bench.plan import Configuration, Settings
 from tff_autoprune.errors import UserError
+from tff_autoprune.export import formats
 
 EXIT_INVALID = 1
 EXIT_USER_ERROR = 2
@@ -91,7 +92,9 @@ def _add_run(commands: Any) -> None:
     what = parser.add_argument_group("what")
     what.add_argument("--model", action="append", metavar="PATH", help=".tflite; repeatable")
     what.add_argument("--run_dir", metavar="RUN", help="dense and pruned model of a training run")
-    what.add_argument("--format", choices=models.FORMATS, default="float32", help="with --run_dir")
+    what.add_argument(
+        "--format", choices=tuple(formats.FORMATS), default="float32", help="with --run_dir"
+    )
     where = parser.add_argument_group("where")
     where.add_argument("--serial", action="append", default=[], metavar="S", help="repeatable")
     where.add_argument("--all", action="store_true", help="every device that is ready")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from android_bench.plan import Model
 from tff_autoprune.errors import UserError
+from tff_autoprune.export import formats
 from tff_autoprune.run_directory import RunDirectory
 
-FORMATS = ("float32", "float16", "dynamic_int8", "full_int8")
 # In this order: the first is the baseline.
 _RUN_MODELS = ("dense", "pruned")
 # Bytes 4 to 8 of every TensorFlow Lite model, a FlatBuffer with this file identifier.
@@ -39,12 +39,13 @@ def from_run(path: str, model_format: str) -> list[Model]:
 
     Args:
       path: The run directory.
-      model_format: One of `FORMATS`.
+      model_format: A key of the export's `formats.FORMATS`.
 
     Raises:
       UserError: If the run has not exported them in this format.
     """
     folder = RunDirectory(path).require("tflite").tflite
+    formats.check(model_format)
     files = [folder / f"{name}.{model_format}.tflite" for name in _RUN_MODELS]
     for file in files:
         if not file.is_file():

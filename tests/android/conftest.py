@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pathlib
-import socket
-import struct
-import subprocess
 
 import pytest
 from adbd_double import AdbdDouble
+from loopback import isolated_adb, write_program
 from phone_double import MODERN, Phone, PhoneText
 
 from android_bench import cli
-from android_bench.adb import Adb, find_adb
-
-_ELF_MACHINES = {"arm64-v8a": (2, 183), "armeabi-v7a": (1, 40), "x86_64": (2, 62)}
-
-
-def write_program(path: pathlib.Path, abi: str = "arm64-v8a") -> pathlib.Path:
-    """Writes the head of a statically linked ELF program, which is all that the double looks at."""
-    word, machine = _ELF_MACHINES[abi]
-    head = b"\x7fELF" + bytes([word, 1, 1, 0]) + bytes(8)
-    path.write_bytes(head + struct.pack("<HH", 3, machine) + bytes(44) + b"stands for a program")
-    return path
 
 
 @pytest.fixture(scope="session")
 def adb_server(tmp_path_factory):
-    """A real adb server that nobody else uses: own port, own keys, no scan for emulators."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    variables = {
-        "HOME": str(tmp_path_factory.mktemp("home")),
-        "ANDROID_ADB_SERVER_PORT": str(port),
-        "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
-        "ADB_MDNS": "0",
-        "ADB_MDNS_OPENSCREEN": "0",
-    }
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    adb = Adb(find_adb())
-    adb.devices()
-    yield adb
-    subprocess.run([adb.executable, "kill-server"], check=False, capture_output=True)
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    """A real adb server of the tests' own."""
+    with isolated_adb(tmp_path_factory.mktemp("home")) as adb:
+        yield adb
 
 
 @pytest.fixture

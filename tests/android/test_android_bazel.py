@@ -1,4 +1,4 @@
-"""The Bazel workspaces: the project's own passes offline; the native one is at least well formed."""
+"""The Bazel workspaces: the project's own passes offline; the native one is well formed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import write_program
+from loopback import write_program
 
 from android_bench import cli
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conftest import write_program
+from loopback import write_program
 from phone_double import MODERN, OLD
 
 from android_bench import device

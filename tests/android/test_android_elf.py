@@ -7,7 +7,7 @@ import struct
 import sys
 
 import pytest
-from conftest import write_program
+from loopback import write_program
 
 from android_bench import elf
 from tff_autoprune.errors import UserError

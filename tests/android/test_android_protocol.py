@@ -13,7 +13,8 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import QUICK, write_program
+from conftest import QUICK
+from loopback import write_program
 from phone_double import MODERN, OLD
 
 from android_bench import cli
