@@ -1,46 +1,65 @@
 """Pruning as a controlled process: the network finds its size by itself.
 
-                    learning has progressed
-        WAITING ───────────────────────────────> SEARCHING <─────────┐
-                                                   │                 │ healed: accept, bolder
-                                   cut, trial held │                 │ not healed: restore, gentler
-                                                   v                 │
-        SETTLED <── nothing pays any more ────── HEALING ────────────┘
-           ^                                       │
-           └────── the last part of the run ───────┘
+             learning has progressed              held-out trial: the cut pays
+    WAITING ────────────────────────> SEARCHING ────────────────────────────────> HEALING
+                                       │  ^  ^                                    │   │
+              nothing pays any more,   │  │  └── healed: accept, bolder ──────────┘   │
+              or the last part begins  │  └───── not healed: restore, gentler ────────┘
+                                       v
+                                    settled
 
-When. Cuts begin when the training loss has clearly left its start, and each waits until the one
-before has healed. They end early enough for a last phase without any.
+When. Cuts begin when the training loss has clearly left its start. Each waits until the one before
+has healed: the training loss is back at its level from before the cut, within its own noise. They
+end early enough for a last phase in which what was found is only trained.
 
-Where. All dependency groups are ranked together by energy lost per cost saved
-(`methods/ranking.py`); there is no quota per layer.
+Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
+is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
 
-How much. A share of the remaining cost, the aggressiveness: raised while cuts heal, lowered when a
-trial shows that one would hurt or when one did not heal.
+How much. A share of the remaining cost, the aggressiveness: raised while cuts pay and heal, lowered
+when one does not.
 
-Proof. Before a cut, the smaller candidate and the present model are evaluated on the same held-out
-clients; the rise of the loss must stay below what training recently gained in as many rounds as
-there are between cuts, plus a part of the tolerance. After it, the recovered model must be as good
-on the same clients as the one before the cut, else that one is restored.
+Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
+on the same held-out clients. What counts is the elasticity,
 
-All thresholds are ratios, so they mean the same for every data set and model.
+    relative rise of the held-out loss / relative fall of the cost (in logarithms),
+
+which a point of tolerance bounds. It grows as a network approaches the size that its task needs,
+whatever the task, so this is also where the search ends.
+
+Preparation. While the search lasts, clients add a group lasso to their loss, sized as a fixed share
+of it: channels that the task does not need fade before they are cut.
+
+A budget replaces the trial: the cost then falls geometrically to the budget, and the last cut meets
+it (`budget`).
+
+All constants are ratios, so they mean the same for every data set and model.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
 from tff_autoprune.pruning.methods import base, ranking
+from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 WAITING, SEARCHING, HEALING = "waiting", "searching", "healing"
+# Median absolute deviation to standard deviation, for a normal distribution.
+_MAD_TO_SD = 1.4826
+# Rounds that the noise of the training loss is estimated from.
+_NOISE_ROUNDS = 20
+# What a cut shall save, in equal shares.
+_COSTS = ("parameters", "flops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,52 +70,47 @@ class Constants:
       start_fraction: Share of the rounds before the first cut, at least.
       start_loss: The training loss must first fall below this share of the first round's.
       end_fraction: Share of the rounds after which nothing is cut any more.
+      budget_fraction: Share of the rounds after which a budget is met.
       interval_fraction: Share of the rounds between cuts.
       first_aggressiveness: Share of the remaining cost that the first cut removes.
       most_aggressiveness: Largest share.
+      least_aggressiveness: Smallest share, but one channel at least.
       bolder: Factor on the aggressiveness when a cut has healed.
-      gentler: Factor on it when a trial or a cut hurts.
-      least_aggressiveness: Below this, the search is over.
-      trials: Candidates tried before a cut, at most.
-      damage_per_point: Allowed relative rise of the loss in a trial for a point of tolerance.
-      progress_share: Share of the recent progress that a cut may take.
+      gentler: Factor on it when a cut does not pay or does not heal.
+      elasticity_per_point: Allowed elasticity for a point of tolerance.
+      trials: Candidates tried at a time.
+      refusals: Times in a row that no candidate pays, after which the search ends. The pauses
+        between them double.
+      noise: Standard errors by which the loss may miss its level from before a cut.
       patience: Intervals that a cut may take to heal.
-      penalty_share: The group-lasso term as a share of the training loss, while searching.
+      penalty_share: The group lasso as a share of the training loss, while searching.
+      least_left: Share of a group's channels that a single cut leaves at least: the ranking of
+        those that remain is another one then.
       width_exponent: The client learning rate grows with this power of the width that was lost.
     """
 
-    start_fraction: float = 0.08
+    start_fraction: float = 0.05
     start_loss: float = 0.9
-    end_fraction: float = 0.65
+    end_fraction: float = 0.6
+    budget_fraction: float = 0.5
     interval_fraction: float = 0.015
-    first_aggressiveness: float = 0.1
-    most_aggressiveness: float = 0.25
-    bolder: float = 1.25
-    gentler: float = 0.5
-    least_aggressiveness: float = 0.01
+    first_aggressiveness: float = 0.08
+    most_aggressiveness: float = 0.3
+    least_aggressiveness: float = 0.02
+    bolder: float = 1.3
+    gentler: float = 0.6
+    elasticity_per_point: float = 0.3
     trials: int = 2
-    damage_per_point: float = 0.03
-    progress_share: float = 1.0
-    patience: int = 3
-    penalty_share: float = 0.02
-    width_exponent: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A budget instead of a tolerance.
-
-    Attributes:
-      what: "parameters", "flops" or "bytes".
-      value: What to reach.
-    """
-
-    what: str
-    value: float
+    refusals: int = 4
+    noise: float = 1.0
+    patience: int = 4
+    penalty_share: float = 0.03
+    least_left: float = 0.5
+    width_exponent: float = 0.0
 
 
 class AutoPruning(base.PruningMethod):
-    """Cuts, proves, heals or takes back, until nothing pays any more."""
+    """Tries, cuts, heals or takes back, until nothing pays any more."""
 
     regularizer_fn = staticmethod(group_lasso)
 
@@ -104,45 +118,52 @@ class AutoPruning(base.PruningMethod):
         self,
         *,
         tolerance: float = 1.0,
-        target: Optional[Target] = None,
+        budget: Optional[budget_lib.Budget] = None,
         constants: Constants = Constants(),
     ) -> None:
         """Sets what the user wants.
 
         Args:
           tolerance: Points of accuracy that may be lost.
-          target: A budget; the tolerance then does not count.
+          budget: What the model may cost; the tolerance then does not count.
           constants: The controller's constants.
         """
         self._tolerance = tolerance
-        self._target = target
+        self._budget = budget
         self._constants = constants
 
     @classmethod
     def from_settings(cls, settings: Any) -> AutoPruning:
         """Returns the method that the section `pruning` of a configuration asks for."""
-        target = None
+        budget = None
         for what in ("parameters", "flops", "bytes"):
             if settings[f"target_{what}"] is not None:
-                target = Target(what, settings[f"target_{what}"])
+                budget = budget_lib.counted(what, settings[f"target_{what}"])
         tolerance = 1.0 if settings.tolerance is None else settings.tolerance
-        return cls(tolerance=tolerance, target=target)
+        return cls(tolerance=tolerance, budget=budget)
 
     def initialize(self, model: tf.keras.Model) -> base.State:
-        """Returns the state before the first round."""
-        dense = cost.of(model)
+        """Returns the state before the first round.
+
+        Raises:
+          UserError: If the budget is less than what the smallest version of the model costs.
+        """
+        if self._budget is not None:
+            self._budget.check_reachable(model)
         return {
             "phase": WAITING,
-            "dense": {"parameters": dense.parameters, "flops": dense.flops, "bytes": dense.bytes},
-            "dense_width": _width(model),
-            "width": _width(model),
+            "losses": [],
             "first_loss": None,
+            "level": None,
             "penalty": 0.0,
             "aggressiveness": self._constants.first_aggressiveness,
             "next_round": 0,
-            "before_cut": None,
-            "last_seen": None,
-            "waited": 0,
+            "cut_round": 0,
+            "refusals": 0,
+            "cuts": 0,
+            "dense_width": _width(model),
+            "width": _width(model),
+            "width_before": _width(model),
         }
 
     def controls(self, state: base.State) -> base.Controls:
@@ -157,148 +178,209 @@ class AutoPruning(base.PruningMethod):
     ) -> tuple[base.State, list[base.Decision]]:
         """Returns the next state and what to do."""
         constants, round_num = self._constants, observation.round_num
-        state = dict(state)
         if round_num == 0:
             return state, []
-        loss = observation.train_metrics["loss"]
+        state = {**state, "losses": [*state["losses"], observation.train_metrics["loss"]]}
         if state["first_loss"] is None:
-            state["first_loss"] = loss
-        if round_num >= constants.end_fraction * observation.total_rounds:
-            return self._settle(state, observation)
+            state["first_loss"] = state["losses"][0]
         if state["phase"] == WAITING:
             early = round_num < constants.start_fraction * observation.total_rounds
-            if early or loss > constants.start_loss * state["first_loss"]:
+            if early or _level(state["losses"]) > constants.start_loss * state["first_loss"]:
                 return state, []
             state["phase"] = SEARCHING
-        if round_num < state["next_round"]:
-            return state, []
-        seen = observation.evaluate(observation.model)
+        self._size_penalty(state, observation.model)
+        over = round_num >= constants.end_fraction * observation.total_rounds
+        if over or round_num >= state["next_round"]:
+            return self._decide(state, observation, over)
+        return state, []
+
+    def _decide(
+        self, state: base.State, observation: base.Observation, over: bool
+    ) -> tuple[base.State, list[base.Decision]]:
+        state["next_round"] = observation.round_num + self._interval(observation)
         decisions = []
         if state["phase"] == HEALING:
-            decisions = self._check_healing(state, seen)
-            if decisions and decisions[0].action is base.Action.RESTORE:
-                self._wait(state, observation)
+            decisions = self._check_healing(state, observation, over)
+            if state["phase"] == HEALING or _restores(decisions):
                 return state, decisions
-        if state["phase"] == SEARCHING:
-            decisions += self._search(state, observation, seen)
-        state["last_seen"] = {"round": round_num, **_figures(seen)}
-        self._wait(state, observation)
-        return state, decisions
+        if over:
+            reason = "the last part of the run trains what was found"
+            return state, [*decisions, self._stop(state, reason)]
+        if self._budget is None:
+            return state, decisions + self._search(state, observation)
+        return state, decisions + self._follow_budget(state, observation)
 
-    def _wait(self, state: base.State, observation: base.Observation) -> None:
-        interval = max(2, round(self._constants.interval_fraction * observation.total_rounds))
-        state["next_round"] = observation.round_num + interval
+    def _stop(self, state: base.State, reason: str) -> base.Decision:
+        state["penalty"] = 0.0
+        if not state["cuts"]:
+            reason = f"{reason}; no cut paid, so the dense model stays as it is"
+        return base.Decision(base.Action.STOP, reason)
 
-    # ------------------------------------------------------------ proof after the cut
+    def _interval(self, observation: base.Observation) -> int:
+        return max(2, round(self._constants.interval_fraction * observation.total_rounds))
 
-    def _check_healing(self, state: base.State, seen: base.Feedback) -> list[base.Decision]:
-        constants, before = self._constants, state["before_cut"]
-        effect = seen["loss"] - before["loss"]
-        slack = 0.25 * constants.damage_per_point * self._tolerance * before["loss"]
-        if effect <= slack or self._target is not None:
-            state.update(phase=SEARCHING, before_cut=None, waited=0)
+    def _size_penalty(self, state: base.State, model: tf.keras.Model) -> None:
+        lasso = float(group_lasso(model)(model.trainable_weights))
+        if lasso > 0:
+            state["penalty"] = self._constants.penalty_share * _level(state["losses"]) / lasso
+
+    # ------------------------------------------------------------ has the last cut healed?
+
+    def _check_healing(
+        self, state: base.State, observation: base.Observation, over: bool
+    ) -> list[base.Decision]:
+        """Accepts the last cut, takes it back, or waits (no decision)."""
+        constants = self._constants
+        since = observation.round_num - state["cut_round"]
+        before, after = state["level"], _level(state["losses"][-since:])
+        effect = after / before - 1.0
+        # Both levels are means of a few rounds; their difference has the noise of both.
+        slack = constants.noise * _noise(state["losses"]) * math.sqrt(2 / _window(since))
+        figures = f"training loss {before:.3f} -> {after:.3f}, noise {slack * before:.3f}"
+        if effect <= slack or self._budget is not None:
+            state.update(phase=SEARCHING)
             state["aggressiveness"] = min(
                 constants.most_aggressiveness, constants.bolder * state["aggressiveness"]
             )
-            reason = f"held-out loss {before['loss']:.3f} -> {seen['loss']:.3f}: healed"
-            return [base.Decision(base.Action.ACCEPT, reason, measured_effect=effect)]
-        state["waited"] += 1
-        if state["waited"] < constants.patience:
+            return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
+        patience = constants.patience * self._interval(observation)
+        if since < patience and not over:
             return []
-        state.update(phase=SEARCHING, before_cut=None, waited=0, width=before["width"])
-        state["aggressiveness"] *= constants.gentler
-        reason = f"held-out loss {before['loss']:.3f} -> {seen['loss']:.3f}: not healed"
-        return [base.Decision(base.Action.RESTORE, reason, measured_effect=effect)]
-
-    def _settle(
-        self, state: base.State, observation: base.Observation
-    ) -> tuple[base.State, list[base.Decision]]:
-        """Ends the search; a last cut that has not healed is taken back first."""
-        decisions = []
-        if state["phase"] == HEALING:
-            seen = observation.evaluate(observation.model)
-            state["waited"] = self._constants.patience
-            decisions = self._check_healing(state, seen)
-        state["penalty"] = 0.0
-        reason = "the last part of the run trains what was found"
-        return state, [*decisions, base.Decision(base.Action.STOP, reason)]
+        state.update(phase=SEARCHING, width=state["width_before"], cuts=state["cuts"] - 1)
+        state["aggressiveness"] = max(
+            constants.least_aggressiveness, constants.gentler**2 * state["aggressiveness"]
+        )
+        # The restored model has to learn on before anything is tried again.
+        state["next_round"] = observation.round_num + patience
+        return [
+            base.Decision(base.Action.RESTORE, f"not healed: {figures}", measured_effect=effect)
+        ]
 
     # ------------------------------------------------------------ the next cut
 
-    def _search(
-        self, state: base.State, observation: base.Observation, seen: base.Feedback
-    ) -> list[base.Decision]:
+    def _search(self, state: base.State, observation: base.Observation) -> list[base.Decision]:
+        """Tries cuts; returns the first that pays."""
         constants, model = self._constants, observation.model
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
-        regularizer = float(group_lasso(model)(model.trainable_weights))
-        state["penalty"] = constants.penalty_share * seen["loss"] / max(regularizer, 1e-9)
-        sizes = cost.of(model)
         energies = ranking.energies(groups, model.get_weights())
-        savings = self._savings(model, groups, sizes)
-        allowed = self._allowed_damage(state, observation, seen)
-        for _ in range(constants.trials):
-            if state["aggressiveness"] < constants.least_aggressiveness:
-                break
-            amount = state["aggressiveness"]
-            if self._target is not None:
-                left = getattr(sizes, self._target.what)
-                amount = min(amount, 1 - self._target.value / left)
-                if amount <= 0:
-                    break
-            selection = ranking.weakest(groups, energies, savings, amount, overshoot=True)
+        savings = _savings(model, groups)
+        allowed = constants.elasticity_per_point * self._tolerance
+        seen = observation.evaluate(model)
+        for trial in range(constants.trials):
+            selection = ranking.weakest(
+                groups, energies, savings, state["aggressiveness"], least_left=constants.least_left
+            )
             if not selection:
-                break
+                return [self._stop(state, "every layer is down to a single filter")]
             candidate = pruning.remove_filters(model, selection)
-            damage = observation.evaluate(candidate)["loss"] - seen["loss"]
-            if damage <= allowed or self._target is not None:
-                state.update(
-                    phase=HEALING,
-                    before_cut={**_figures(seen), "width": state["width"]},
-                    width=_width(candidate),
-                )
-                reason = f"trial: held-out loss {damage:+.3f}, allowed {allowed:+.3f}"
-                return [
-                    base.Decision(
-                        base.Action.CUT, reason, selection=selection, predicted_effect=damage
-                    )
-                ]
-            state["aggressiveness"] *= constants.gentler
-        if state["aggressiveness"] < constants.least_aggressiveness:
-            state["aggressiveness"] = constants.least_aggressiveness
+            rise = observation.evaluate(candidate)["loss"] / max(seen["loss"], 1e-9) - 1.0
+            elasticity = rise / max(1e-9, _relative_fall(model, candidate))
+            if elasticity <= allowed:
+                reason = f"pays: held-out loss {rise:+.1%}, elasticity {elasticity:.2f}"
+                return [self._cut(state, observation, selection, candidate, reason, rise)]
+            if trial + 1 < constants.trials:
+                self._become_gentler(state)
+        self._become_gentler(state)
+        state["refusals"] += 1
+        if state["refusals"] >= constants.refusals:
+            reason = f"no cut pays any more: elasticity {elasticity:.2f}, allowed {allowed:.2f}"
+            return [self._stop(state, reason)]
+        pause = 2 ** state["refusals"] * self._interval(observation)
+        state["next_round"] = observation.round_num + pause
         return []
 
-    def _allowed_damage(
-        self, state: base.State, observation: base.Observation, seen: base.Feedback
-    ) -> float:
-        constants = self._constants
-        allowed = constants.damage_per_point * self._tolerance * seen["loss"]
-        last = state["last_seen"]
-        if last is not None and observation.round_num > last["round"]:
-            interval = max(2, round(constants.interval_fraction * observation.total_rounds))
-            rounds = observation.round_num - last["round"]
-            gained = (last["loss"] - seen["loss"]) * interval / rounds
-            allowed += constants.progress_share * max(0.0, gained)
-        return allowed
+    def _become_gentler(self, state: base.State) -> None:
+        state["aggressiveness"] = max(
+            self._constants.least_aggressiveness, self._constants.gentler * state["aggressiveness"]
+        )
 
-    def _savings(self, model: tf.keras.Model, groups: list, sizes: cost.Cost) -> dict[str, float]:
-        """Share of the cost that one channel of each group stands for."""
-        wanted = [self._target.what] if self._target is not None else ["parameters", "flops"]
-        total = dict.fromkeys((g.name for g in groups), 0.0)
-        for what in wanted:
-            whole = getattr(sizes, what)
-            for name, saved in cost.per_channel(model, groups, what).items():
-                if name in total:
-                    total[name] += saved / whole / len(wanted)
-        return total
+    def _follow_budget(
+        self, state: base.State, observation: base.Observation
+    ) -> list[base.Decision]:
+        """Cuts at the pace that meets the budget in time."""
+        constants, model, budget = self._constants, observation.model, self._budget
+        now = budget.measure(model)
+        if now <= budget.value:
+            met = f"{now:g} {budget.what}, the budget is {budget.value:g}"
+            return [self._stop(state, met)]
+        groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
+        energies = ranking.energies(groups, model.get_weights())
+        last = constants.budget_fraction * observation.total_rounds
+        cuts_left = max(1, int((last - observation.round_num) / self._interval(observation)) + 1)
+        step_value = now * (budget.value / now) ** (1 / cuts_left)
+        step_budget = dataclasses.replace(budget, value=step_value)
+        selection, left = budget_lib.fit(step_budget, model, groups, energies)
+        candidate = pruning.remove_filters(model, selection)
+        reason = f"{left:g} {budget.what} left, {step_value:g} wanted now, {budget.value:g} at last"
+        return [self._cut(state, observation, selection, candidate, reason, None)]
+
+    def _cut(
+        self,
+        state: base.State,
+        observation: base.Observation,
+        selection: ranking.Selection,
+        candidate: tf.keras.Model,
+        reason: str,
+        predicted_effect: Optional[float],
+    ) -> base.Decision:
+        state.update(
+            phase=HEALING,
+            level=_level(state["losses"]),
+            cut_round=observation.round_num,
+            refusals=0,
+            cuts=state["cuts"] + 1,
+            width_before=state["width"],
+            width=_width(candidate),
+        )
+        return base.Decision(
+            base.Action.CUT, reason, selection=selection, predicted_effect=predicted_effect
+        )
 
 
-def _figures(feedback: base.Feedback) -> dict[str, float]:
-    return {"loss": float(feedback["loss"]), "accuracy": float(feedback["accuracy"])}
+def _restores(decisions: Sequence[base.Decision]) -> bool:
+    return any(decision.action is base.Action.RESTORE for decision in decisions)
+
+
+def _window(rounds: int) -> int:
+    """Number of rounds that a level of the loss is the mean of: the recent half, 5 at most."""
+    return max(1, min(5, (rounds + 1) // 2))
+
+
+def _level(losses: Sequence[float]) -> float:
+    """Returns the present level of the training loss."""
+    return float(np.mean(losses[-_window(len(losses)) :]))
+
+
+def _noise(losses: Sequence[float]) -> float:
+    """Returns the relative standard deviation of a round's loss around its trend.
+
+    From second differences, in which a trend cancels; their standard deviation is sqrt(6) times
+    that of the noise.
+    """
+    if len(losses) < 4:
+        return 0.0
+    second = np.diff(np.log(np.maximum(losses[-_NOISE_ROUNDS:], 1e-9)), 2)
+    return float(_MAD_TO_SD * np.median(np.abs(second)) / math.sqrt(6))
+
+
+def _savings(model: tf.keras.Model, groups: Sequence[pruning.FilterGroup]) -> dict[str, float]:
+    """Returns the share of the present cost that a channel of each group stands for."""
+    now = cost.of(model)
+    total = {group.name: 0.0 for group in groups}
+    for what in _COSTS:
+        for name, saved in cost.per_channel(model, groups, what).items():
+            total[name] += saved / getattr(now, what) / len(_COSTS)
+    return total
+
+
+def _relative_fall(model: tf.keras.Model, candidate: tf.keras.Model) -> float:
+    """Returns by how much the logarithm of the cost falls."""
+    before, after = cost.of(model), cost.of(candidate)
+    falls = [math.log(getattr(before, what) / getattr(after, what)) for what in _COSTS]
+    return sum(falls) / len(falls)
 
 
 def _width(model: tf.keras.Model) -> float:
     """Returns the geometric mean of the numbers of channels of the prunable groups."""
     channels = [g.channels for g in pruning.find_filter_groups(model) if g.prunable]
-    if not channels:
-        return 1.0
-    return math.exp(sum(math.log(c) for c in channels) / len(channels))
+    return math.exp(sum(map(math.log, channels)) / len(channels)) if channels else 1.0
