@@ -182,7 +182,7 @@ _FAMILIES: tuple[FontFamily, ...] = (
     _files("plain", "lato", "Lato-Regular.ttf", "Lato-Italic.ttf"),
     _files("plain", "roboto", "Roboto-Regular.ttf", "Roboto-Italic.ttf"),
     *_packaged("plain", "acme", "alegreya-sans", "atkinson-hyperlegible", "baloo-2"),
-    *_packaged("plain", "bricolage-grotesque", "chakra-petch", "comfortaa", "dosis"),
+    *_packaged("plain", "bricolage-grotesque", "chakra-petch", "varela-round", "dosis"),
     *_packaged("plain", "hammersmith-one", "inconsolata", "josefin-sans", "maven-pro"),
     *_packaged("plain", "quicksand", "rajdhani", "righteous", "share-tech", "signika"),
     *_packaged("plain", "syne", "viga", "yanone-kaffeesatz"),
