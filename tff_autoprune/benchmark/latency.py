@@ -11,7 +11,7 @@ from tff_autoprune.export import interpreter
 
 # A visit as long as this is disturbed as a whole; shorter visits alternate more often.
 _VISIT_SECONDS = 0.1
-_WARM_UP_RUNS = 3
+_WARM_UP_RUNS = 5
 
 
 class _Subject:
@@ -59,8 +59,9 @@ def measure(
     """
     subjects = [_Subject(content, threads, seed) for content in contents]
     for subject in subjects:
-        typical = float(np.median(subject.visit(_WARM_UP_RUNS))) / 1e9
-        subject.visit_runs = max(1, min(runs // 2, int(_VISIT_SECONDS / max(typical, 1e-9))))
+        # The fastest: a busy host can stall any of them, but cannot speed one up.
+        fastest = min(subject.visit(_WARM_UP_RUNS)) / 1e9
+        subject.visit_runs = max(1, min(runs // 2, int(_VISIT_SECONDS / max(fastest, 1e-9))))
     starts = np.random.default_rng(seed).integers(2, size=rounds)
     samples: tuple[list, list] = ([], [])
     for first in starts:

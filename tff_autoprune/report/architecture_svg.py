@@ -31,6 +31,7 @@ class _Place:
     row: int
     width: float
     sources: list[str]
+    passing: bool = False
     x: float = 0.0
 
 
@@ -82,7 +83,7 @@ def _places(nodes: Sequence[Node], rows: dict[str, int], per_channel: float) -> 
             above = source
             for row in range(rows[source] + 1, rows[node.name]):
                 name = f"{source}>{node.name}>{row}"
-                places[name] = _Place(row, _PASS_WIDTH, [above])
+                places[name] = _Place(row, _PASS_WIDTH, [above], passing=True)
                 above = name
             sources.append(above)
         width = max(_bar_width(node.before, per_channel), _TEXT_WIDTH)
@@ -132,25 +133,17 @@ def _bar_top(place: _Place) -> float:
 
 
 def _edge(places: dict[str, _Place], name: str) -> str:
-    """Returns the curves into a place; passing places are joined straight through."""
+    """Returns the curves into a place; where an edge only passes, it goes on straight."""
     place = places[name]
-    passes = ">" in name
-    curves = []
+    end = _bar_top(place) if place.passing else _top(place)
+    path = ""
     for source in place.sources:
-        start = places[source]
-        y0 = _bar_top(start) + _BAR_HEIGHT
-        y1 = _bar_top(place) + _BAR_HEIGHT if passes else _top(place)
-        middle = (y0 + y1) / 2
-        if passes:
-            y1 = _bar_top(place)
-            middle = (y0 + y1) / 2
-        curves.append(
-            f"M{start.x:.1f} {y0:.1f}C{start.x:.1f} {middle:.1f} {place.x:.1f} {middle:.1f}"
-            f" {place.x:.1f} {y1:.1f}"
-        )
-        if passes:
-            curves.append(f"M{place.x:.1f} {y1:.1f}V{y1 + _BAR_HEIGHT:.1f}")
-    return f'<path class="edge" d="{"".join(curves)}"/>' if curves else ""
+        x, y = places[source].x, _bar_top(places[source]) + _BAR_HEIGHT
+        middle = (y + end) / 2
+        path += f"M{x:.1f} {y}C{x:.1f} {middle:.1f} {place.x:.1f} {middle:.1f} {place.x:.1f} {end}"
+    if place.passing:
+        path += f"v{_BAR_HEIGHT}"
+    return f'<path class="edge" d="{path}"/>' if path else ""
 
 
 def _box(node: Node, place: _Place, per_channel: float) -> str:

@@ -253,7 +253,7 @@ def _cut_text(cut: Cut) -> str:
 def filters(run: RunData) -> Chart:
     """Share of the filters of every group that is left in each round."""
     widths = np.array([run.widths(group) for group in run.groups])
-    first, last = widths[:, 0], _final_widths(run, widths)
+    first, last = widths[:, 0], run.final_widths().values()
     share = widths / first[:, np.newaxis]
     count = [
         f"{before} → {after}" if before != after else f"{before}"
@@ -295,16 +295,6 @@ def filters(run: RunData) -> Chart:
         f"{name} {label}" for name, label in zip(run.groups, count)
     )
     return Chart("filters", figure, description + ".", height)
-
-
-def _final_widths(run: RunData, widths: np.ndarray) -> np.ndarray:
-    """Returns the widths after the last round: metrics.csv has those of the round's start."""
-    last = widths[:, -1].copy()
-    final_round = int(run.metrics["round"].iloc[-1])
-    for cut in run.cuts:
-        if cut.round_num == final_round and cut.outcome != "taken back":
-            last -= np.array([cut.removed.get(group, 0) for group in run.groups])
-    return last
 
 
 def latency(formats: Mapping[str, Mapping[str, Any]]) -> Chart:

@@ -12,7 +12,7 @@ import markupsafe
 import plotly.offline
 
 from tff_autoprune.report import architecture as architecture_lib
-from tff_autoprune.report import charts, text, warnings
+from tff_autoprune.report import charts, comparison, device, text, warnings
 from tff_autoprune.report.run_data import RunData
 from tff_autoprune.report.summary_figures import SummaryFigures
 
@@ -30,7 +30,8 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         integer=text.integer,
         si=text.si,
-        points=text.points,
+        milliseconds=text.milliseconds,
+        effect=lambda value: text.MISSING if value is None else text.signed(value, 3),
         left=lambda pair: text.percent(_share(*pair), 0),
         share=lambda pair: _share(*pair) or 0.0,
     )
@@ -47,7 +48,7 @@ def render_run(
       architecture: An inline SVG of the network.
       layers: The layers that the drawing shows.
     """
-    figures = SummaryFigures(run.summary)
+    figures = SummaryFigures(run.summary, run.name)
     benchmark = run.summary.get("benchmark")
     found: dict[str, Optional[charts.Chart]] = {
         "training": charts.training(run) if run.metrics is not None else None,
@@ -71,10 +72,26 @@ def render_run(
         examples=min((entry["examples"] for entry in exports.values()), default=0),
         latencies=_latency_rows(figures),
         latency_note=_latency_note(benchmark) if benchmark else "",
+        devices=device.load(run.directory),
         facts=_facts(run),
         config_text=json.dumps(run.config, indent=2),
         versions_text="\n".join(f"{name}=={version}" for name, version in run.versions.items()),
         **found,
+    )
+
+
+def render_comparison(runs: Sequence[RunData]) -> str:
+    """Returns a page that shows several runs side by side."""
+    accuracy = charts.accuracy_of_runs(runs) if any(r.metrics is not None for r in runs) else None
+    return _render(
+        "comparison.html",
+        [accuracy] if accuracy else [],
+        title=f"{len(runs)} runs · tff_autoprune",
+        runs=runs,
+        headline=comparison.headline(runs),
+        rows=comparison.rows(runs),
+        accuracy=accuracy,
+        differences=comparison.differences(runs),
     )
 
 

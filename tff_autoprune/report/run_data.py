@@ -24,8 +24,8 @@ class Cut:
       round_num: After which round filters were removed.
       removed: Number of filters removed, by group.
       parameters: Number of parameters after the cut.
-      predicted_effect: Loss of accuracy that was expected, as a fraction; None if not estimated.
-      measured_effect: Loss of accuracy that was found; None if it was not judged.
+      predicted_effect: Change of the held-out loss that was expected; None if not estimated.
+      measured_effect: Change that was found when the cut was judged; None if it was not.
       outcome: "kept", "taken back", or "pending" when the run ended before judging it.
       decided_round: When it was kept or taken back; None if nobody judged it.
       reason: The method's own words, on the judgement or else on the cut.
@@ -84,6 +84,23 @@ class RunData:
     def widths(self, group: str) -> np.ndarray:
         """Returns the number of filters of a group in each round, int [rounds]."""
         return self.metrics[FILTERS_PREFIX + group].to_numpy(int)
+
+    def final_widths(self) -> dict[str, int]:
+        """Returns the number of filters of every group at the end.
+
+        metrics.csv has the widths that each round trained with, so what was cut or put back after
+        the last round is still to be counted.
+        """
+        widths = {group: int(self.widths(group)[-1]) for group in self.groups}
+        last = int(self.metrics["round"].iloc[-1])
+        for cut in self.cuts:
+            returned_now = cut.outcome == "taken back" and cut.decided_round == last
+            sign = int(returned_now) - int(cut.round_num == last)
+            if cut.round_num == last and cut.outcome == "taken back":
+                sign = 0
+            for group, count in cut.removed.items():
+                widths[group] += sign * count
+        return widths
 
     def traffic(self, dense: bool = False) -> np.ndarray:
         """Returns the bytes sent in both directions up to each round, float64 [rounds].

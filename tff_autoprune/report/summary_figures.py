@@ -11,9 +11,10 @@ import markupsafe
 class SummaryFigures:
     """Looks up figures by a path such as "export/pruned.float32/bytes"."""
 
-    def __init__(self, summary: Mapping[str, Any]) -> None:
-        """Reads from `summary`, which may lack any part."""
+    def __init__(self, summary: Mapping[str, Any], run: str) -> None:
+        """Reads from the summary of the run of that name; the summary may lack any part."""
         self._summary = summary
+        self._run = run
 
     def at(self, path: str) -> Any:
         """Returns the value at a path, or None if there is none."""
@@ -29,6 +30,6 @@ class SummaryFigures:
         value = self.at(path)
         if value is None:
             return markupsafe.escape("–")
-        return markupsafe.Markup('<data value="{}" data-path="{}">{}</data>').format(
-            value, path, formatter(value)
+        return markupsafe.Markup('<data value="{}" data-run="{}" data-path="{}">{}</data>').format(
+            value, self._run, path, formatter(value)
         )

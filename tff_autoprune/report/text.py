@@ -37,11 +37,6 @@ def percent(value: Optional[float], digits: int = 1) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
-def points(value: Optional[float]) -> str:
-    """Returns a difference of two fractions in percentage points, e.g. "−0.4 points"."""
-    return MISSING if value is None else f"{signed(100 * value, 1)} points"
-
-
 def signed(value: float, digits: int) -> str:
     """Returns a number with its sign, with a real minus."""
     return f"{value:+.{digits}f}".replace("-", "−")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tff_autoprune import files
-from tff_autoprune.report import architecture, architecture_svg, page, run_data
+from tff_autoprune.report import architecture, architecture_svg, page, plots, run_data
 
 
 def write_report(run_dir: pathlib.Path) -> pathlib.Path:
@@ -26,7 +27,25 @@ def write_report(run_dir: pathlib.Path) -> pathlib.Path:
     nodes = _network(run)
     drawing = architecture_svg.draw(nodes)
     files.write_text(run.directory.report, page.render_run(run, drawing, nodes))
+    plots.write(run)
     return run.directory.report
+
+
+def write_comparison(run_dirs: Sequence[pathlib.Path], path: pathlib.Path) -> pathlib.Path:
+    """Writes a page that shows several runs side by side.
+
+    Args:
+      run_dirs: The directories, in the order of the columns.
+      path: The page to write.
+
+    Returns:
+      `path`.
+
+    Raises:
+      UserError: As `write_report`.
+    """
+    files.write_text(path, page.render_comparison([run_data.load(run) for run in run_dirs]))
+    return path
 
 
 def _network(run: run_data.RunData) -> list[architecture.Node]:
