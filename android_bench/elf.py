@@ -19,7 +19,7 @@ _ABIS = {
     (64, 243): "riscv64",
 }
 _EXECUTABLE_TYPES = {2, 3}  # ET_EXEC; ET_DYN, which position-independent programs are.
-_HEADER_END = 52  # Of the shorter, 32-bit header.
+_HEADER_END = 64  # Of the longer, 64-bit header; no program is as short as that.
 _PT_INTERP = 3
 # The program headers and the interpreter's name are at the front of the file.
 _FRONT_BYTES = 4096

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _TOLERANCE = {"cpu": 5e-3, "xnnpack": 5e-3, "gpu": 3e-2, "nnapi": 3e-2}
 # Quantized kernels differ in how they round half; one step through the last layer may make two.
 _TOLERANCE_STEPS = 2
+# What the flags of the comparison begin with; binaries before TensorFlow 2.12 lack some of them.
+_FLAGS = ("--input_layer", "--output_filepath")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,14 @@ class Comparison:
     compared: bool
     match: Optional[bool]
     detail: str
+
+
+def without_own_flags(unconsumed: str) -> str:
+    """Returns the flags that a binary ignored, less those of the comparison.
+
+    Ignoring those spoils the comparison, not the timing.
+    """
+    return " ".join(flag for flag in unconsumed.split() if not flag.startswith(_FLAGS))
 
 
 class Reference:

@@ -84,7 +84,7 @@ def _latency(rows: pd.DataFrame) -> Figure:
     rows = rows.dropna(subset=["latency_us"])
     colors = _model_colors(rows)
     # An axis of its own for each: four threads and one, or two phones, differ too much for one.
-    groups = list(rows.groupby(["device_title", "configuration"], sort=False))
+    groups = list(rows.groupby(["device_title", "configuration"]))
     figure, grid = plt.subplots(
         len(groups), 1, figsize=(_WIDTH, (0.75 + 0.3 * len(colors)) * len(groups)), squeeze=False
     )

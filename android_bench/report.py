@@ -142,6 +142,7 @@ def write(paths: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
 def _render(tables: Frames, pictures: dict[str, bytes]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["ms"] = lambda us: "–" if pd.isna(us) else f"{us / 1e3:.3g}"
+    environment.filters["ratio"] = lambda v: "–" if pd.isna(v) else f"{v:.2f}×"
     environment.filters["number"] = lambda v: "–" if pd.isna(v) else f"{v:.3g}"
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     invalid = tables.measurements

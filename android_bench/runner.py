@@ -194,7 +194,9 @@ class _Runner:
             "--warmup_min_secs=0",
             "--report_peak_memory_footprint=true",
         ]
-        reference, remote_output = None, f"{remote.path}/output"
+        # A name of its own: what another model wrote must not stand in for this one.
+        remote_output = f"{remote.path}/output{len(self.session.checks)}"
+        reference = None
         with tempfile.TemporaryDirectory(prefix="android_bench_") as scratch:
             try:
                 reference = outputs.Reference(model.path, self._settings.seed)
@@ -217,21 +219,21 @@ class _Runner:
             return check
         check.log = self._keep_log(title, text)
         benchmark, reasons = _read(text)
-        # An old binary ignores the flag for outputs; that spoils the comparison, not the timing.
-        unknown = benchmark.unconsumed_flags if benchmark else ""
-        if benchmark and "--output_filepath" in unknown:
-            benchmark = dataclasses.replace(benchmark, unconsumed_flags="")
+        if benchmark and benchmark.unconsumed_flags:
+            left = outputs.without_own_flags(benchmark.unconsumed_flags)
+            if left != benchmark.unconsumed_flags:
+                reference = None
+                check.outputs = Comparison(
+                    False, None, "not compared: this binary does not take inputs or write outputs"
+                )
+            benchmark = dataclasses.replace(benchmark, unconsumed_flags=left)
         check.reasons = reasons or validity.run(benchmark, code, configuration.delegate, 1)
         if benchmark:
             check.peak_memory_mb = benchmark.peak_memory_mb
             check.partially_delegated = validity.is_partial(benchmark, configuration.delegate)
         if reference and not check.reasons:
-            raw = remote.fetch(remote_output)
-            check.outputs = (
-                Comparison(False, None, "not compared: this binary does not write outputs")
-                if raw is None
-                else reference.compare(raw, configuration.delegate)
-            )
+            raw = remote.fetch(remote_output) or b""
+            check.outputs = reference.compare(raw, configuration.delegate)
             if check.outputs.match is False:
                 check.reasons = [f"wrong result: {check.outputs.detail}"]
         outcome = f"INVALID: {'; '.join(check.reasons)}" if check.reasons else check.outputs.detail

@@ -40,14 +40,14 @@ def test_help_answers_without_the_heavy_packages():
 
 def test_as_a_module():
     done = subprocess.run(
-        [sys.executable, "-m", "android_bench", "report", "no such folder"],
+        [sys.executable, "-m", "android_bench", "run", "--benchmark_binary=none"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == cli.EXIT_USER_ERROR
-    assert done.stderr.startswith("error: no such folder: expected result.json")
+    assert done.stderr.startswith("error: expected either --model")
     assert len(done.stderr.splitlines()) == 1
 
 

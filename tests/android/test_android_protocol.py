@@ -273,7 +273,10 @@ def test_binary_that_cannot_write_outputs(attach, run_cli):
     assert code == 0, "an old binary is slower to trust, not wrong"
     check = result_of(out, serial)["checks"][0]
     assert check["outputs"]["compared"] is False
-    assert check["outputs"]["detail"] == "not compared: this binary does not write outputs"
+    assert (
+        check["outputs"]["detail"]
+        == "not compared: this binary does not take inputs or write outputs"
+    )
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
