@@ -15,7 +15,7 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune.federated import batch_norm, losses, optimizers
+from tff_autoprune.federated import batch_norm, loops, losses, optimizers
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -70,7 +70,7 @@ def evaluation_loop(
         new = evaluate_batch(outputs, labels, from_logits=from_logits)
         return tf.nest.map_structure(tf.add, sums, new)
 
-    return dataset.reduce(_zero_metrics(), step)
+    return loops.fold(dataset, _zero_metrics(), step)
 
 
 def build_client_work(
@@ -159,7 +159,7 @@ def build_client_work(
             optimizer_state,
             _zero_metrics(),
         )
-        trainable, non_trainable, _, sums = dataset.reduce(initial, step)
+        trainable, non_trainable, _, sums = loops.fold(dataset, initial, step)
         update = collections.OrderedDict(
             trainable=tuple(old - new for old, new in zip(weights.trainable, trainable))
         )
@@ -170,6 +170,7 @@ def build_client_work(
         return update, sums
 
     @tff.tensorflow.computation(state_type, weights_tff_type, data_type)
+    @tf.function(autograph=False)
     def client_update(state, weights, data):
         dataset = data["train"] if with_feedback else data
         update, sums = train(state, weights, dataset)

@@ -73,6 +73,7 @@ def build_evaluation(stateless: StatelessModel) -> tff.Computation:
     )
 
     @tff.tensorflow.computation(weights_type, data_type)
+    @tf.function(autograph=False)
     def evaluate_client(weights, dataset):
         return client_work_lib.evaluation_loop(stateless, weights, dataset, from_logits=from_logits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Optional
@@ -29,11 +30,9 @@ def start(*, num_clients_at_once: int = 0, workers: Sequence[str] = ()) -> None:
     del workers
     stop()
     if not tf.config.threading.get_intra_op_parallelism_threads():
-        try:
+        # If TensorFlow runs already, the results are right, only slower.
+        with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
-        except RuntimeError:
-            # TensorFlow runs already; the results are right, only slower.
-            pass
     _factory = executor.LocalExecutorFactory(num_clients_at_once or os.cpu_count() or 1)
     tff.framework.set_default_context(executor.create_local_context(_factory))
 

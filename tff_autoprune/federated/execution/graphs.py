@@ -18,7 +18,6 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow.python.eager import context
 from tensorflow_federated.proto.v0 import computation_pb2
-
 from tensorflow_federated.python.core.impl.types import type_conversions, type_serialization
 from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils

@@ -111,13 +111,14 @@ def _mean(cohort: Cohort, clients: AtClients) -> AtServer:
 
 def _weighted_mean(cohort: Cohort, argument: Any) -> AtServer:
     clients, weights = argument
-    weighted = tuple(
-        _map_leaves(lambda v, w=np.asarray(weight): np.multiply(v, w), value)
-        for value, weight in zip(clients.values, weights.values)
-    )
+    weighted = tuple(map(_scale, clients.values, weights.values))
     total_weight = np.asarray(_reduce(np.add, weights.values))
     total = _reduce(np.add, weighted)
     return AtServer(_map_leaves(lambda t: _divide(t, total_weight), total))
+
+
+def _scale(value: Any, weight: Any) -> Any:
+    return _map_leaves(lambda v: np.multiply(v, np.asarray(weight)), value)
 
 
 def _divide(total: np.ndarray, count: Any) -> np.ndarray:
