@@ -69,11 +69,12 @@ def prunable_share(model: Any, groups: Any) -> float:
     Counted are the output channels of all convolutions, depthwise ones included, and of dense
     layers that act as 1x1 convolutions on feature maps.
     """
-    layers = {layer.name: layer for layer in model._flatten_layers()}
+    layers = {id(weight): layer for layer in model.layers for weight in layer.weights}
+    weights = model.weights
     total = prunable = 0
     for group in groups:
         for member in group.members:
-            layer = layers[member.layer.split("/")[-1]]
+            layer = layers[id(weights[member.position])]
             is_kernel = (member.kind, member.role.value) in (
                 ("kernel", "producer"),
                 ("pointwise_kernel", "producer"),

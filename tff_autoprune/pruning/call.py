@@ -22,13 +22,10 @@ import tensorflow as tf
 
 from tff_autoprune.pruning import registry
 from tff_autoprune.pruning.roles import Role
-from tff_autoprune.pruning.traced_tensor import TracedTensor, compress, varying
+from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor, compress, varying
 
 if TYPE_CHECKING:
     from tff_autoprune.pruning.trace import Trace
-
-#: Tells for an array of channel numbers which positions stay, bool of the same shape.
-Kept = Callable[[np.ndarray], np.ndarray]
 
 
 class Call:
@@ -139,15 +136,16 @@ class Call:
         factors = []
         for factor in self.factors_of(tensor):
             mixed = axes & set(varying(factor))
+            if mixed and mixed == set(varying(factor)):
+                self.channels.fix(factor, reason)
+                continue
             for axis in mixed:
-                first = np.take(factor, [0], axis=axis)
-                self.unify(factor, first, reason)
-            if mixed:
-                factor = compress(self.channels, factor)
-                if factor is None or not varying(factor):
-                    if factor is not None:
-                        self.channels.fix(factor, reason)
-                    continue
+                self.unify(factor, np.take(factor, [0], axis=axis), reason)
+            factor = compress(self.channels, factor) if mixed else factor
+            if factor is None or (mixed and not varying(factor)):
+                if factor is not None:
+                    self.channels.fix(factor, reason)
+                continue
             factors.append(factor)
         return tensor.with_factors(factors)
 

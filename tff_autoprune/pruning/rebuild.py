@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from keras.src.engine import functional
 
-from tff_autoprune.pruning.call import Kept
 from tff_autoprune.pruning.trace import Trace, ordered_nodes
+from tff_autoprune.pruning.traced_tensor import Kept
 
 
 class Rebuilder:
@@ -61,14 +61,15 @@ class Rebuilder:
         layers = model._flatten_layers(include_self=False, recursive=False)
         new = tf.keras.Sequential([self.copy(layer) for layer in layers], name=model.name)
         if not new._is_graph_network:
-            new.build(model._build_input_shape)
+            # The input shape was not declared but found at the first call.
+            new.build(self.copy(model._input_layers[0]).input_shape[0])
         new._trainable = model._trainable
         return new
 
     def _functional(self, model: tf.keras.Model) -> tf.keras.Model:
         tensors: dict[int, Any] = {}
         for layer, old in zip(model._input_layers, model.inputs):
-            tensors[id(old)] = type(layer).from_config(layer.get_config()).output
+            tensors[id(old)] = self.copy(layer).output
         created = {}
         for node in ordered_nodes(model):
             if node.is_input or any(id(x) not in tensors for x in node.keras_inputs):

@@ -20,10 +20,17 @@ from keras.src.engine import functional
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.pruning import registry, rules
-from tff_autoprune.pruning.call import Call, Kept
+from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.channels import Channels
 from tff_autoprune.pruning.roles import Role
-from tff_autoprune.pruning.traced_tensor import TracedShape, TracedTensor, compress, varying
+from tff_autoprune.pruning.traced_tensor import (
+    Kept,
+    TracedShape,
+    TracedTensor,
+    compress,
+    size_along,
+    varying,
+)
 
 rules.load()
 
@@ -119,6 +126,7 @@ class Trace:
         self._ties: dict[tuple[int, int], Tie] = {}
         self._tensors: list[TracedTensor] = []
         self._warned: set[int] = set()
+        self._entered: dict[int, Sequence[TracedTensor]] = {}
         self.inputs = [_template(x) for x in model.inputs]
         self.outputs = self._run(model, "", self.inputs, outermost=True)
         for name, output in zip(model.output_names, self.outputs):
@@ -238,12 +246,13 @@ class Trace:
         """
         call = Call(self, layer, path, args, kwargs, templates, node)
         if isinstance(layer, functional.Functional) and layer._is_graph_network:
-            tensors = call.inputs
-            if len(tensors) == len(layer.inputs) and all(
-                tensor.rank == len(reference.shape)
-                for tensor, reference in zip(tensors, layer.inputs)
+            tensors = _in_input_order(layer, args, call.inputs)
+            shapes = [tuple(x.shape) for x in layer.inputs]
+            if len(tensors) == len(shapes) and all(
+                tensor.rank == len(shape) for tensor, shape in zip(tensors, shapes)
             ):
-                return self._run(layer, path + "/", _in_input_order(layer, args, tensors))
+                self._enter(call, tensors)
+                return self._run(layer, path + "/", tensors)
         rule = registry.layer_rule(layer)
         if getattr(layer, "symbol", None) != "__operators__.getitem":
             # Only indexing can tell which of the sizes are used.
@@ -262,6 +271,17 @@ class Trace:
         self._tensors.extend(outputs)
         self.nodes.append(NodeTrace(path, layer, call.args, call.kwargs, outputs, node is None))
         return outputs
+
+    def _enter(self, call: Call, tensors: Sequence[TracedTensor]) -> None:
+        """Makes the declared input shapes of a nested model follow the channels passed to it."""
+        known = self._entered.setdefault(id(call.layer), tensors)
+        for first, tensor in zip(known, tensors):
+            if first is not tensor:
+                # The declared shape is the same for all calls.
+                call.elementwise([first, tensor], f"is also read by '{call.path}' elsewhere")
+        for input_layer, tensor in zip(call.layer._input_layers, tensors):
+            if tensor.factors:
+                self.configure(input_layer, _edit_input(tensor))
 
     def _boundary(self, call: Call) -> list[TracedTensor]:
         layer = call.layer
@@ -322,6 +342,17 @@ def _template(tensor: Any) -> TracedTensor:
     shape = getattr(tensor, "shape", None)
     known = shape is not None and shape.rank is not None
     return TracedTensor(tuple(shape) if known else (), dtype=tf.as_dtype(tensor.dtype).name)
+
+
+def _edit_input(tensor: TracedTensor) -> Callable[[dict[str, Any], Kept], None]:
+    def edit(config: dict[str, Any], kept: Kept) -> None:
+        shape = list(config["batch_input_shape"])
+        for axis in {axis for factor in tensor.factors for axis in varying(factor)}:
+            if shape[axis] is not None:
+                shape[axis] = size_along(tensor.factors, axis, tensor.shape[axis], kept)
+        config["batch_input_shape"] = tuple(shape)
+
+    return edit
 
 
 def _in_input_order(

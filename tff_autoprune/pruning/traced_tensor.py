@@ -11,7 +11,7 @@ that two factors stand for a tensor whose rows and columns can be removed indepe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Optional
 
 import numpy as np
@@ -19,6 +19,9 @@ import numpy as np
 from tff_autoprune.pruning.channels import NONE, Channels
 
 Shape = tuple[Optional[int], ...]
+
+#: Tells for an array of channel numbers which positions stay, bool of the same shape.
+Kept = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,6 +101,19 @@ def reshape(
                 full = np.broadcast_to(factor.reshape(factor.shape[start:]), tail)
                 return full.reshape([1] * target + list(new_tail))
     return None
+
+
+def size_along(factors: Sequence[np.ndarray], axis: int, size: int, kept: Kept) -> int:
+    """Returns how many places along an axis of a tensor stay."""
+    mask = np.ones(size, bool)
+    for factor in factors:
+        # Removals are whole rows or columns: the first of each tells for all.
+        line = kept(factor)
+        for other in varying(factor):
+            if other != axis:
+                line = line.any(axis=other, keepdims=True)
+        mask &= np.broadcast_to(line.reshape(-1), size) if axis in varying(factor) else True
+    return int(mask.sum())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tff_autoprune.pruning.call import Call, Kept
+from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.channels import NONE
 from tff_autoprune.pruning.registry import register_operator
 from tff_autoprune.pruning.rules.merging import concatenate
-from tff_autoprune.pruning.rules.reshaping import permuted, reshaped, size_along
-from tff_autoprune.pruning.traced_tensor import TracedShape, TracedTensor, varying
+from tff_autoprune.pruning.rules.reshaping import permuted, reshaped
+from tff_autoprune.pruning.traced_tensor import Kept, TracedShape, TracedTensor, size_along, varying
 
 
 @register_operator("shape", "compat.v1.shape")
@@ -51,7 +51,7 @@ def resize_shape(call: Call, name: str, y: TracedTensor) -> None:
     def edit(shape: Any, kept: Kept) -> list[Any]:
         sizes = list(shape.numpy() if tf.is_tensor(shape) else shape)
         for axis in axes:
-            computed = tf.keras.backend.is_keras_tensor(sizes[axis])
+            computed = hasattr(sizes[axis], "_keras_history")
             if not computed and int(sizes[axis]) != -1:
                 sizes[axis] = size_along(y.factors, axis, y.shape[axis], kept)
         return sizes

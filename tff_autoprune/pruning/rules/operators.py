@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_autoprune.pruning.call import Call, Kept
+from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.registry import register_operator
-from tff_autoprune.pruning.traced_tensor import TracedTensor, varying
+from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor, varying
 
 _ONE_OPERAND = {
     "x": "cast math.abs math.acos math.acosh math.asin math.asinh math.atan math.atanh math.ceil "

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tff_autoprune.pruning.call import Call, Kept
+from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.registry import register_layer
-from tff_autoprune.pruning.traced_tensor import TracedTensor, reshape, varying
+from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor, reshape, size_along
 
 _layers = tf.keras.layers
 
@@ -24,19 +24,6 @@ def reshaped(call: Call, x: TracedTensor) -> TracedTensor:
         else:
             factors.append(new)
     return call.tensor(factors)
-
-
-def size_along(factors: Sequence[np.ndarray], axis: int, size: int, kept: Kept) -> int:
-    """Returns how many places along an axis of a tensor stay."""
-    mask = np.ones(size, bool)
-    for factor in factors:
-        # Removals are whole rows or columns: the first of each tells for all.
-        line = kept(factor)
-        for other in varying(factor):
-            if other != axis:
-                line = line.any(axis=other, keepdims=True)
-        mask &= np.broadcast_to(line.reshape(-1), size) if axis in varying(factor) else True
-    return int(mask.sum())
 
 
 @register_layer(_layers.Flatten)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_autoprune.pruning.call import Call, Kept
+from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.registry import register_layer
 from tff_autoprune.pruning.rules.merging import concatenate
-from tff_autoprune.pruning.traced_tensor import TracedTensor
+from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor
 
 _layers = tf.keras.layers
 
