@@ -12,6 +12,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.9 --no-header
 
+# uv then trusts the certificates that the system trusts, as pip does. (The older, the newer name.)
+export UV_NATIVE_TLS := true
+export UV_SYSTEM_CERTS := true
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint format lock api clean
 
@@ -37,7 +41,7 @@ $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python scripts/train.py --config=configs/demo.py --run_dir=runs/demo
+	$(BIN)/python scripts/train.py --config=configs/demo.py --run_dir=runs/demo --overwrite
 	$(BIN)/python scripts/export.py --run_dir=runs/demo
 	$(BIN)/python scripts/benchmark.py --run_dir=runs/demo
 	$(BIN)/python scripts/report.py --run_dir=runs/demo
