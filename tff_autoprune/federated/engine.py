@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
+from tff_autoprune.federated import aggregators, evaluation
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
 from tff_autoprune.federated.client_work import Regularizer
@@ -101,7 +102,10 @@ class Engine:
         )
         self.model = model
         self._stateless = stateless
-        self._evaluation: Optional[tff.Computation] = None
+        self._update_bytes = aggregators.update_bytes(
+            self.settings.aggregator,
+            [tuple(spec.shape) for spec in (*stateless.trainable, *stateless.non_trainable)],
+        )
 
     def initialize(self) -> State:
         """Returns the state before the first round; its weights are the model's."""
@@ -162,7 +166,7 @@ class Engine:
             failed_clients=failed_clients,
             failed=rejected or failed_clients == len(data),
             download_bytes=weights * len(data),
-            upload_bytes=weights * len(data),
+            upload_bytes=self._update_bytes * len(data),
         )
 
     def evaluate(
@@ -177,12 +181,7 @@ class Engine:
         Returns:
           "loss", "accuracy" and "num_examples", aggregated by TFF.
         """
-        if not client_datasets:
-            raise UserError("federated: an evaluation needs at least one client, found none.")
-        if self._evaluation is None:
-            self._evaluation = process_lib.build_evaluation(self._stateless)
-        sums = self._evaluation(state.global_model_weights, list(client_datasets))
-        return process_lib.finalize_metrics(sums)
+        return evaluation.evaluate_weights(self.model, state.global_model_weights, client_datasets)
 
     def keras_model(self, state: State) -> tf.keras.Model:
         """Returns a new Keras model with the server's weights and statistics."""

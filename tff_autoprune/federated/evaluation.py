@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_autoprune.errors import UserError
 from tff_autoprune.federated import process
 from tff_autoprune.federated.stateless import StatelessModel
+
+# The computation depends on the architecture, not on the weights. A pruning method compares a few
+# architectures at a time.
+_CACHE_SIZE = 4
+_cache: collections.OrderedDict[str, tff.Computation] = collections.OrderedDict()
+
+
+def _computation(model: tf.keras.Model) -> tff.Computation:
+    try:
+        key = model.to_json()
+    except (NotImplementedError, TypeError, ValueError):
+        # A layer of the user's own that cannot be described.
+        return process.build_evaluation(StatelessModel(model))
+    if key not in _cache:
+        _cache[key] = process.build_evaluation(StatelessModel(model))
+    _cache.move_to_end(key)
+    while len(_cache) > _CACHE_SIZE:
+        _cache.popitem(last=False)
+    return _cache[key]
+
+
+def evaluate_weights(
+    model: tf.keras.Model,
+    weights: tff.learning.models.ModelWeights,
+    client_datasets: Sequence[tf.data.Dataset],
+) -> dict[str, float]:
+    """Evaluates given weights in a model's architecture on clients.
+
+    Args:
+      model: A built classifier; its own weights are not used.
+      weights: Weights of that architecture.
+      client_datasets: Batches (float32 images, int32 labels) of each client.
+
+    Returns:
+      "loss", "accuracy" and "num_examples", aggregated by TFF.
+
+    Raises:
+      UserError: If there are no clients.
+    """
+    if not client_datasets:
+        raise UserError("federated: an evaluation needs at least one client, found none.")
+    return process.finalize_metrics(_computation(model)(weights, list(client_datasets)))
 
 
 def evaluate_model(
@@ -22,10 +66,12 @@ def evaluate_model(
 
     Returns:
       "loss", "accuracy" and "num_examples", aggregated by TFF.
+
+    Raises:
+      UserError: If there are no clients.
     """
-    evaluation = process.build_evaluation(StatelessModel(model))
     weights = tff.learning.models.ModelWeights(
         tuple(v.numpy() for v in model.trainable_weights),
         tuple(v.numpy() for v in model.non_trainable_weights),
     )
-    return process.finalize_metrics(evaluation(weights, list(client_datasets)))
+    return evaluate_weights(model, weights, client_datasets)
