@@ -15,6 +15,9 @@ end early enough for a last phase in which what was found is only trained.
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
 is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
 
+Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
+all weights and optimizer state of the survivors are inherited.
+
 How much. A share of the remaining cost, the aggressiveness: raised while cuts pay and heal, lowered
 when one does not.
 
@@ -39,7 +42,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -48,6 +51,7 @@ from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
 from tff_autoprune.pruning.methods import base, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
+from tff_autoprune.pruning.methods.compensation import compensate
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
@@ -75,7 +79,8 @@ class Constants:
       first_aggressiveness: Share of the remaining cost that the first cut removes.
       most_aggressiveness: Largest share.
       least_aggressiveness: Smallest share, but one channel at least.
-      bolder: Factor on the aggressiveness when a cut has healed.
+      bolder: Factor on the aggressiveness when a cut has healed that took less than half of the
+        allowed elasticity.
       gentler: Factor on it when a cut does not pay or does not heal.
       elasticity_per_point: Allowed elasticity for a point of tolerance.
       trials: Candidates tried at a time.
@@ -99,14 +104,14 @@ class Constants:
     least_aggressiveness: float = 0.02
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.3
+    elasticity_per_point: float = 0.06
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
     patience: int = 4
-    penalty_share: float = 0.03
+    penalty_share: float = 0.12
     least_left: float = 0.5
-    width_exponent: float = 0.0
+    width_exponent: float = 0.4
 
 
 class AutoPruning(base.PruningMethod):
@@ -161,6 +166,7 @@ class AutoPruning(base.PruningMethod):
             "cut_round": 0,
             "refusals": 0,
             "cuts": 0,
+            "easy": True,
             "dense_width": _width(model),
             "width": _width(model),
             "width_before": _width(model),
@@ -239,9 +245,10 @@ class AutoPruning(base.PruningMethod):
         figures = f"training loss {before:.3f} -> {after:.3f}, noise {slack * before:.3f}"
         if effect <= slack or self._budget is not None:
             state.update(phase=SEARCHING)
-            state["aggressiveness"] = min(
-                constants.most_aggressiveness, constants.bolder * state["aggressiveness"]
-            )
+            if state["easy"]:
+                state["aggressiveness"] = min(
+                    constants.most_aggressiveness, constants.bolder * state["aggressiveness"]
+                )
             return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
         patience = constants.patience * self._interval(observation)
         if since < patience and not over:
@@ -272,12 +279,14 @@ class AutoPruning(base.PruningMethod):
             )
             if not selection:
                 return [self._stop(state, "every layer is down to a single filter")]
-            candidate = pruning.remove_filters(model, selection)
+            weights = compensate(groups, model.get_weights(), selection)
+            candidate = _without(model, selection, weights)
             rise = observation.evaluate(candidate)["loss"] / max(seen["loss"], 1e-9) - 1.0
             elasticity = rise / max(1e-9, _relative_fall(model, candidate))
             if elasticity <= allowed:
+                state["easy"] = elasticity <= allowed / 2
                 reason = f"pays: held-out loss {rise:+.1%}, elasticity {elasticity:.2f}"
-                return [self._cut(state, observation, selection, candidate, reason, rise)]
+                return [self._cut(state, observation, selection, weights, reason, rise)]
             if trial + 1 < constants.trials:
                 self._become_gentler(state)
         self._become_gentler(state)
@@ -307,19 +316,27 @@ class AutoPruning(base.PruningMethod):
         energies = ranking.energies(groups, model.get_weights())
         last = constants.budget_fraction * observation.total_rounds
         cuts_left = max(1, int((last - observation.round_num) / self._interval(observation)) + 1)
-        step_value = now * (budget.value / now) ** (1 / cuts_left)
-        step_budget = dataclasses.replace(budget, value=step_value)
-        selection, left = budget_lib.fit(step_budget, model, groups, energies)
-        candidate = pruning.remove_filters(model, selection)
-        reason = f"{left:g} {budget.what} left, {step_value:g} wanted now, {budget.value:g} at last"
-        return [self._cut(state, observation, selection, candidate, reason, None)]
+        # The last cut meets the budget; a step short of it must not fall below.
+        if cuts_left == 1 or now <= (1 + constants.most_aggressiveness) * budget.value:
+            selection, left = budget_lib.fit(budget, model, groups, energies)
+            reason = f"{left:g} {budget.what} left, the budget is {budget.value:g}"
+        else:
+            share = 1 - (budget.value / now) ** (1 / cuts_left)
+            savings = cost.per_channel(model, groups, budget.proxy)
+            amount = share * getattr(cost.of(model), budget.proxy)
+            selection = ranking.weakest(
+                groups, energies, savings, amount, least_left=constants.least_left
+            )
+            reason = f"{share:.1%} of {now:g} {budget.what}, on the way to {budget.value:g}"
+        weights = compensate(groups, model.get_weights(), selection)
+        return [self._cut(state, observation, selection, weights, reason, None)]
 
     def _cut(
         self,
         state: base.State,
         observation: base.Observation,
         selection: ranking.Selection,
-        candidate: tf.keras.Model,
+        weights: Sequence[np.ndarray],
         reason: str,
         predicted_effect: Optional[float],
     ) -> base.Decision:
@@ -330,10 +347,14 @@ class AutoPruning(base.PruningMethod):
             refusals=0,
             cuts=state["cuts"] + 1,
             width_before=state["width"],
-            width=_width(candidate),
+            width=_width(observation.model, selection),
         )
         return base.Decision(
-            base.Action.CUT, reason, selection=selection, predicted_effect=predicted_effect
+            base.Action.CUT,
+            reason,
+            selection=selection,
+            weights=weights,
+            predicted_effect=predicted_effect,
         )
 
 
@@ -380,7 +401,21 @@ def _relative_fall(model: tf.keras.Model, candidate: tf.keras.Model) -> float:
     return sum(falls) / len(falls)
 
 
-def _width(model: tf.keras.Model) -> float:
-    """Returns the geometric mean of the numbers of channels of the prunable groups."""
-    channels = [g.channels for g in pruning.find_filter_groups(model) if g.prunable]
-    return math.exp(sum(map(math.log, channels)) / len(channels)) if channels else 1.0
+def _without(
+    model: tf.keras.Model, selection: ranking.Selection, weights: Sequence[np.ndarray]
+) -> tf.keras.Model:
+    """Returns the smaller model with the survivors' places in `weights`."""
+    removal = pruning.plan_removal(model, selection)
+    smaller = removal.apply()
+    smaller.set_weights(removal.slice_weights(weights))
+    return smaller
+
+
+def _width(model: tf.keras.Model, selection: Mapping[str, Sequence[int]] = {}) -> float:
+    """Returns the geometric mean of the channels left in the prunable groups."""
+    left = [
+        group.channels - len(selection.get(group.name, ()))
+        for group in pruning.find_filter_groups(model)
+        if group.prunable
+    ]
+    return math.exp(sum(map(math.log, left)) / len(left)) if left else 1.0

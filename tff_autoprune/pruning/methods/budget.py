@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A budget counts as met from here on. One filter of a small network can be more than this.
 TOLERANCE = 0.02
 # Models that are built and counted in the search for an exact fit.
-_CANDIDATES = 24
+_CANDIDATES = 12
 # Corrections of the first-order estimate until the budget is no longer exceeded.
 _ATTEMPTS = 12
 
