@@ -30,6 +30,11 @@ _SIZES = {"InceptionV3": 96, "InceptionResNetV2": 96, "Xception": 96}
 _SIZE = 64
 
 
+def image_size(name: str) -> int:
+    """Returns height and width of the images for a model."""
+    return _SIZES.get(name, _SIZE)
+
+
 def constructors() -> list[str]:
     """Returns the names of all models of tf.keras.applications."""
     import tensorflow as tf
@@ -113,7 +118,7 @@ def measure(name: str, seed: int, profiler: bool, clone: bool) -> dict[str, Any]
 
     from tff_autoprune import pruning
 
-    size = _SIZES.get(name, _SIZE)
+    size = image_size(name)
     started = time.perf_counter()
     model = build(name, size, seed)
     row: dict[str, Any] = {"model": name, "image": size}

@@ -2,7 +2,8 @@
 
 A multiply-add counts 2. The kernels that make up nearly all of a network's work have a formula
 here; any other layer is traced once by itself and its operations are looked up in the same table of
-statistics that `tf.compat.v1.profiler` uses. Batch size 1, inference.
+statistics that `tf.compat.v1.profiler` uses. Batch size 1, inference. What the profiler does not
+know (einsum, steps of a recurrent layer after the first) is counted here all the same.
 """
 
 from __future__ import annotations
@@ -148,6 +149,57 @@ def _batch_normalization(layer: Any, sizes: Sizes) -> float:
     return channels * per_channel + 2 * sizes.output
 
 
+@_formula(_layers.EinsumDense)
+def _einsum_dense(layer: Any, sizes: Sizes) -> float:
+    _inputs, rest = layer.equation.split(",")
+    kernel, output = rest.split("->")
+    shape = sizes.weight(layer.kernel)
+    summed = [size for letter, size in zip(kernel, shape) if letter not in output]
+    bias = sizes.output if layer.bias is not None else 0
+    each = 2 * math.prod(summed)
+    return sizes.output * each + bias + of_function(layer.activation, sizes.outputs[0])
+
+
+@_formula(_layers.MultiHeadAttention)
+def _multi_head_attention(layer: Any, sizes: Sizes) -> float:
+    inputs, heads, key_dim = sizes.weight(layer._query_dense.kernel)
+    value_dim = sizes.weight(layer._value_dense.kernel)[2]
+    queries = math.prod(sizes.inputs[0]) // inputs
+    key_inputs = sizes.weight(layer._key_dense.kernel)[0]
+    keys = math.prod(sizes.inputs[min(2, len(sizes.inputs) - 1)]) // key_inputs
+    total = 0
+    for dense, places in (
+        (layer._query_dense, queries),
+        (layer._key_dense, keys),
+        (layer._value_dense, keys),
+        (layer._output_dense, queries),
+    ):
+        kernel = sizes.weight(dense.kernel)
+        total += 2 * places * math.prod(kernel)
+        total += places * math.prod(sizes.weight(dense.bias)) if dense.bias is not None else 0
+    scores = heads * queries * keys
+    softmax = 5
+    return total + scores * (2 * key_dim + softmax + 2 * value_dim) + queries * heads * key_dim
+
+
+@_formula(_layers.LSTM, _layers.GRU, _layers.SimpleRNN)
+def _recurrent(layer: Any, sizes: Sizes) -> float:
+    # The profiler counts the body of the loop over time once; here every step counts. Besides the
+    # products, each unit takes a few multiplications and additions to mix its gates.
+    _, steps, inputs = sizes.inputs[0]
+    units, gates = sizes.weight(layer.cell.recurrent_kernel)
+    bias = math.prod(sizes.weight(layer.cell.bias)) if layer.cell.use_bias else 0
+    mixing = {4: 4, 3: 5, 1: 1}[gates // units] * units
+    return steps * (2 * (inputs + units) * gates + bias + mixing)
+
+
+@_formula(_layers.Bidirectional)
+def _bidirectional(layer: Any, sizes: Sizes) -> float:
+    merging = sizes.output if layer.merge_mode in ("sum", "mul", "ave") else 0
+    directions = (layer.forward_layer, layer.backward_layer)
+    return merging + sum(_FORMULAS[type(inner)](inner, sizes) for inner in directions)
+
+
 def of_call(layer: Any, args: Any, kwargs: Any, sizes: Sizes, now: Sizes) -> float:
     """Returns the operations of one call of a layer.
 
@@ -220,8 +272,19 @@ def _count(graph: tf.Graph) -> float:
         except ValueError:  # A shape that is not known, or data format NCHW.
             continue
         total += stats.value or 0
+        if operation.type == "Einsum":
+            total += _einsum(operation)
         for name in ("f", "body", "then_branch"):
             attribute = operation.node_def.attr.get(name)
             if attribute is not None and attribute.func.name:
                 total += _count(graph._get_function(attribute.func.name).graph)
     return total
+
+
+def _einsum(operation: tf.Operation) -> float:
+    """Returns the operations of an einsum, which the profiler does not know."""
+    labels = operation.get_attr("equation").decode().split("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for own, tensor in zip(labels, operation.inputs):
+        sizes.update(zip(own, tensor.shape))
+    return 2 * math.prod(sizes.values())

@@ -1,0 +1,67 @@
+"""Random graphs over all supported layers, cut at random: nothing but the channels may be gone."""
+
+import numpy as np
+import pytest
+import random_graphs
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tff_autoprune import pruning
+
+NUMBER = st.integers(0, 29)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(sorted(random_graphs.OPERATIONS)), NUMBER, NUMBER, NUMBER),
+    min_size=1,
+    max_size=6,
+)
+TOLERANCE = 1e-4
+
+
+def check(steps, seed):
+    tf.keras.backend.clear_session()
+    generator = np.random.default_rng(seed)
+    model = random_graphs.build(steps)
+    random_graphs.randomize(model, generator)
+    groups = pruning.find_filter_groups(model)
+    selection = {
+        group.name: generator.permutation(group.channels)[: generator.integers(group.channels)]
+        for group in groups
+        if group.prunable
+    }
+    removal = pruning.plan_removal(model, selection)
+    smaller = removal.apply()
+    images = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
+    assert pruning.difference(removal, smaller, images) <= TOLERANCE
+    assert smaller.count_params() == sum(a.size for a in removal.slice_weights(model.get_weights()))
+    # A name stands for the same layer before and after.
+    assert {g.name.split("#")[0] for g in groups} == {
+        g.name.split("#")[0] for g in pruning.find_filter_groups(smaller)
+    }
+
+
+@settings(
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(STEPS, st.integers(0, 2**32 - 1))
+def test_random_graphs_compute_the_same(steps, seed):
+    check(steps, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS, st.integers(0, 2**32 - 1))
+def test_many_random_graphs_compute_the_same(steps, seed):
+    check(steps, seed)
+
+
+@pytest.mark.parametrize("name", sorted(random_graphs.OPERATIONS))
+def test_every_operation_applies(name):
+    # A generator that never builds an operation would prove nothing about it.
+    prepare = [("conv2d", 0, 0, 6), ("to_sequence", 1, 1, 0), ("flatten", 0, 0, 0)]
+    plain = random_graphs.build(prepare)
+    applied = []
+    for variant in range(3):
+        model = random_graphs.build([*prepare, (name, variant, variant, variant + 1)])
+        applied.append(len(model.layers) > len(plain.layers))
+    assert any(applied)
