@@ -498,6 +498,7 @@ class Training:
                 "failed_clients": int(total("failed_clients")),
                 "retried_cohorts": self._retried_cohorts,
             },
+            privacy=self._privacy(),
             time={
                 "total_seconds": self._seconds(),
                 "seconds_per_round_median": statistics.median(
@@ -508,6 +509,23 @@ class Training:
         )
         self._progress.message(_headline(summary))
         return summary
+
+    def _privacy(self) -> Optional[dict[str, Any]]:
+        """What differential privacy the weights have; None without it."""
+        aggregator = self._engine.settings.aggregator
+        if aggregator.name != "dp":
+            return None
+        # A cohort that was tried again has received the model and been aggregated, too.
+        rounds = self._round_num + self._retried_cohorts
+        epsilon = federated.privacy.epsilon(
+            aggregator, rounds=rounds, num_clients=len(self._data.train.client_ids)
+        )
+        return {
+            # JSON has no infinity: without noise there is no guarantee.
+            "epsilon": epsilon if np.isfinite(epsilon) else None,
+            "delta": aggregator.delta,
+            "rounds": rounds,
+        }
 
 
 def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
