@@ -122,6 +122,12 @@ def build_client_work(
 
     state_type = initial_state.type_signature.result
 
+    def seed_of(state, images):
+        # A batch of a round tells its own randomness: nothing else has to be kept or sent.
+        if not stateless.has_randomness:
+            return None
+        return tf.stack([tf.bitcast(tf.reduce_sum(images), tf.int32), state["round_num"]])
+
     def train(state, weights, dataset):
         hparams = state["optimizer"].copy()
         rate_key = tff.learning.optimizers.LEARNING_RATE_KEY
@@ -138,7 +144,9 @@ def build_client_work(
             images, labels = batch
             with tf.GradientTape() as tape:
                 tape.watch(trainable)
-                outputs, non_trainable = stateless(trainable, non_trainable, images, training=True)
+                outputs, non_trainable = stateless(
+                    trainable, non_trainable, images, training=True, seed=seed_of(state, images)
+                )
                 examples = losses.cross_entropy(outputs, labels, from_logits=from_logits)
                 loss = tf.reduce_mean(examples)
                 if regularizer is not None:

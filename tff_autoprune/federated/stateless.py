@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
+from keras.src import backend
 
 from tff_autoprune.errors import UserError
 
@@ -76,6 +77,48 @@ class TensorVariable:
     __radd__, __rmul__ = __add__, __mul__
 
 
+class _SeededGenerator:
+    """Stands for a layer's random generator: stateless, so that a round can be repeated.
+
+    Keras' own generators keep a variable or depend on what ran before.
+    """
+
+    def __init__(self, seed: tf.Tensor, offset: int):
+        self._seed = seed
+        self._offset = offset * 1000
+        self._calls = 0
+
+    def _next_seed(self) -> tf.Tensor:
+        self._calls += 1
+        return self._seed + tf.constant([self._offset + self._calls, 0])
+
+    def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
+        return tf.nn.experimental.stateless_dropout(
+            inputs, rate, seed=self._next_seed(), noise_shape=noise_shape
+        )
+
+    def random_uniform(
+        self, shape: Any, minval: float = 0.0, maxval: Any = None, dtype: Any = None, **unused: Any
+    ) -> tf.Tensor:
+        return tf.random.stateless_uniform(
+            shape, self._next_seed(), minval, maxval, dtype or tf.float32
+        )
+
+    def random_normal(
+        self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, **unused: Any
+    ) -> tf.Tensor:
+        return tf.random.stateless_normal(
+            shape, self._next_seed(), mean, stddev, dtype or tf.float32
+        )
+
+    def truncated_normal(
+        self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, **unused: Any
+    ) -> tf.Tensor:
+        return tf.random.stateless_truncated_normal(
+            shape, self._next_seed(), mean, stddev, dtype or tf.float32
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Slot:
     """Where a layer keeps one of its variables: `container[key]`."""
@@ -109,6 +152,16 @@ def _find_slots(model: tf.keras.Model) -> dict[int, list[_Slot]]:
     return slots
 
 
+def _find_generators(model: tf.keras.Model) -> list[_Slot]:
+    """Finds every place that holds a random generator."""
+    return [
+        _Slot(layer, vars(layer), name)
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        for name, value in vars(layer).items()
+        if isinstance(value, backend.RandomGenerator)
+    ]
+
+
 class StatelessModel:
     """A Keras model as a pure function of its weights.
 
@@ -126,6 +179,7 @@ class StatelessModel:
         """
         self.model = model
         self._slots = _find_slots(model)
+        self._generators = _find_generators(model)
         for variable in model.weights:
             if id(variable) not in self._slots:
                 raise UserError(
@@ -138,12 +192,23 @@ class StatelessModel:
             tf.TensorSpec(v.shape, v.dtype) for v in model.non_trainable_weights
         )
 
+    @property
+    def has_randomness(self) -> bool:
+        """Whether a layer draws random numbers."""
+        return bool(self._generators)
+
     @contextlib.contextmanager
     def _replaced(
-        self, trainable: Sequence[tf.Tensor], assignable: Sequence[TensorVariable]
+        self,
+        trainable: Sequence[tf.Tensor],
+        assignable: Sequence[TensorVariable],
+        seed: Optional[tf.Tensor],
     ) -> Iterator[None]:
         undo = []
         try:
+            if seed is not None:
+                for number, slot in enumerate(self._generators):
+                    undo.append((slot, slot.put(_SeededGenerator(seed, number))))
             for variables, values in (
                 (self.model.trainable_weights, trainable),
                 (self.model.non_trainable_weights, assignable),
@@ -163,6 +228,7 @@ class StatelessModel:
         inputs: tf.Tensor,
         *,
         training: bool,
+        seed: Optional[tf.Tensor] = None,
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         """Calls the model with the given weights.
 
@@ -171,11 +237,13 @@ class StatelessModel:
           non_trainable: Aligned with `model.non_trainable_weights`.
           inputs: A batch.
           training: Whether layers behave as in training.
+          seed: int32 [2] that all randomness (dropout, augmentation) derives from; needed if
+            `has_randomness` and `training`.
 
         Returns:
           The outputs, and the non-trainable weights as the layers assigned them.
         """
         assignable = [TensorVariable(value) for value in non_trainable]
-        with self._replaced(trainable, assignable):
+        with self._replaced(trainable, assignable, seed):
             outputs = self.model(inputs, training=training)
         return outputs, tuple(v.value for v in assignable)
