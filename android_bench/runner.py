@@ -185,31 +185,18 @@ class _Runner:
     def _check(self, remote: RemoteFolder, configuration: Configuration, model: Model) -> Check:
         """Runs the model once, as it will be measured, and compares its outputs."""
         title = f"check {model.label}, {configuration}"
-        nothing = Comparison(False, None, "not compared")
-        check = Check(model.label, configuration, [], nothing)
+        # A name of its own: what another model wrote must not stand in for this one.
+        remote_output = f"{remote.path}/output{len(self.session.checks)}"
+        reference, output_flags, why_not = self._reference(remote, model, remote_output)
+        check = Check(model.label, configuration, [], Comparison(False, None, why_not))
         flags = [
             "--num_runs=1",
             "--min_secs=0",
             "--warmup_runs=1",
             "--warmup_min_secs=0",
             "--report_peak_memory_footprint=true",
+            *output_flags,
         ]
-        # A name of its own: what another model wrote must not stand in for this one.
-        remote_output = f"{remote.path}/output{len(self.session.checks)}"
-        reference = None
-        with tempfile.TemporaryDirectory(prefix="android_bench_") as scratch:
-            try:
-                reference = outputs.Reference(model.path, self._settings.seed)
-                local_inputs = reference.write_inputs(pathlib.Path(scratch))
-                remote_inputs = [remote.put(path) for path in local_inputs]
-                flags += reference.flags(remote_inputs, remote_output)
-            except ImportError:
-                check.outputs = Comparison(
-                    False, None, "not compared: no tflite-runtime or tensorflow on this computer"
-                )
-            except ValueError as error:
-                reference = None
-                check.outputs = Comparison(False, None, f"not compared: {error}")
         try:
             code, text = self._start(remote, configuration, model, flags)
         except AdbTimeout as error:
@@ -223,9 +210,8 @@ class _Runner:
             left = outputs.without_own_flags(benchmark.unconsumed_flags)
             if left != benchmark.unconsumed_flags:
                 reference = None
-                check.outputs = Comparison(
-                    False, None, "not compared: this binary does not take inputs or write outputs"
-                )
+                why_not = "not compared: this binary does not take inputs or write outputs"
+                check.outputs = Comparison(False, None, why_not)
             benchmark = dataclasses.replace(benchmark, unconsumed_flags=left)
         check.reasons = reasons or validity.run(benchmark, code, configuration.delegate, 1)
         if benchmark:
@@ -239,6 +225,21 @@ class _Runner:
         outcome = f"INVALID: {'; '.join(check.reasons)}" if check.reasons else check.outputs.detail
         self._say(f"{title}: {outcome}")
         return check
+
+    def _reference(
+        self, remote: RemoteFolder, model: Model, remote_output: str
+    ) -> tuple[Optional[outputs.Reference], list[str], str]:
+        """Returns what to compare with, the flags that it takes, or else why there is none."""
+        try:
+            reference = outputs.Reference(model.path, self._settings.seed)
+            with tempfile.TemporaryDirectory(prefix="android_bench_") as scratch:
+                inputs = [remote.put(p) for p in reference.write_inputs(pathlib.Path(scratch))]
+            return reference, reference.flags(inputs, remote_output), "not compared"
+        except ImportError:
+            why_not = "no tflite-runtime or tensorflow on this computer"
+        except ValueError as error:
+            why_not = str(error)
+        return None, [], f"not compared: {why_not}"
 
     def _measure(
         self,

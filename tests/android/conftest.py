@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import pytest
 from adbd_double import AdbdDouble
@@ -60,7 +61,10 @@ def models(tmp_path_factory):
         converter.representative_dataset = lambda: ([tf.random.uniform((1, 28, 28, 1))],) * 4
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-        (folder / f"{name}.full_int8.tflite").write_bytes(converter.convert())
+        with warnings.catch_warnings():
+            # It asks for statistics in the same breath as it computes them.
+            warnings.simplefilter("ignore")
+            (folder / f"{name}.full_int8.tflite").write_bytes(converter.convert())
     return folder
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
-from loopback import write_program
+from loopback import isolated_adb, write_program
 from phone_double import MODERN, OLD
 
 from android_bench import device
@@ -53,10 +58,48 @@ def test_exit_codes_and_output(phone_and_shell):
     assert connection.shell(":", 20).output == ""
 
 
-def test_the_shell_has_no_input(phone_and_shell):
-    _, connection = phone_and_shell
-    # adb would otherwise hand on what this process could still read.
-    assert connection.shell("cat < /dev/null; echo end", 20).output == "end\n"
+def test_the_shell_leaves_our_input_alone(attach):
+    _, serial = attach()
+    script = (
+        "import sys\n"
+        "from android_bench.adb import Adb, DeviceConnection, find_adb\n"
+        f"result = DeviceConnection(Adb(find_adb()), {serial!r}).shell('cat; echo end', 60)\n"
+        "print(repr(result.output), sys.stdin.read())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=pathlib.Path(__file__).parents[2],
+        input="ours",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "'end\\n' ours\n"
+
+
+def test_services_of_the_double_that_the_harness_does_not_use(attach, adb_server):
+    phone, serial = attach()
+    (phone.tmp / "some file").write_bytes(b"abc")
+    code, output = adb_server.run(["-s", serial, "ls", "/data/local/tmp"], 20)
+    assert code == 0 and "00000003" in output and "some file" in output
+    code, output = adb_server.run(["-s", serial, "exec-out", "echo raw; exit 3"], 20)
+    assert output == "raw\n"
+    code, output = adb_server.run(["-s", serial, "shell", "exit 3"], 20)
+    assert code == 3
+
+
+def test_without_shell_v2_the_client_says_0_whatever_happens(attach, adb_server):
+    _, serial = attach(OLD)
+    assert adb_server.run(["-s", serial, "shell", "exit 3"], 20) == (0, "")
+
+
+def test_no_server_is_left(adb_server, tmp_path):
+    with isolated_adb(tmp_path):
+        port = int(os.environ["ANDROID_ADB_SERVER_PORT"])
+        socket.create_connection(("127.0.0.1", port)).close()
+    assert int(os.environ["ANDROID_ADB_SERVER_PORT"]) != port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("value", TRICKY)
