@@ -29,8 +29,9 @@ on the same held-out clients. What counts is the elasticity,
 which a point of tolerance bounds. It grows as a network approaches the size that its task needs,
 whatever the task, so this is also where the search ends.
 
-Preparation. While the search lasts, clients add a group lasso to their loss, sized as a fixed share
-of it: channels that the task does not need fade before they are cut.
+Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
+does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
+share of the training loss that grows while this loss falls and is halved when it rises.
 
 A budget replaces the trial: the cost then falls geometrically to the budget, and the last cut meets
 it (`budget`).
@@ -88,7 +89,10 @@ class Constants:
         between them double.
       noise: Standard errors by which the loss may miss its level from before a cut.
       patience: Intervals that a cut may take to heal.
-      penalty_share: The group lasso as a share of the training loss, while searching.
+      first_penalty: The group lasso as a share of the training loss when the search begins.
+      most_penalty: Largest share; it grows while the training loss falls, and is halved when it
+        rises, cuts included.
+      penalty_growth: Factor on the share between cuts.
       least_left: Share of a group's channels that a single cut leaves at least: the ranking of
         those that remain is another one then.
       width_exponent: The client learning rate grows with this power of the width that was lost.
@@ -104,12 +108,14 @@ class Constants:
     least_aggressiveness: float = 0.02
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.06
+    elasticity_per_point: float = 0.12
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
     patience: int = 4
-    penalty_share: float = 0.12
+    first_penalty: float = 0.03
+    most_penalty: float = 0.12
+    penalty_growth: float = 1.3
     least_left: float = 0.5
     width_exponent: float = 0.4
 
@@ -160,7 +166,9 @@ class AutoPruning(base.PruningMethod):
             "losses": [],
             "first_loss": None,
             "level": None,
+            "best_level": None,
             "penalty": 0.0,
+            "penalty_share": self._constants.first_penalty,
             "aggressiveness": self._constants.first_aggressiveness,
             "next_round": 0,
             "cut_round": 0,
@@ -194,11 +202,13 @@ class AutoPruning(base.PruningMethod):
             if early or _level(state["losses"]) > constants.start_loss * state["first_loss"]:
                 return state, []
             state["phase"] = SEARCHING
-        self._size_penalty(state, observation.model)
+            state["best_level"] = _level(state["losses"])
         over = round_num >= constants.end_fraction * observation.total_rounds
-        if over or round_num >= state["next_round"]:
-            return self._decide(state, observation, over)
-        return state, []
+        due = over or round_num >= state["next_round"]
+        if not due:
+            return state, []
+        self._size_penalty(state, observation.model)
+        return self._decide(state, observation, over)
 
     def _decide(
         self, state: base.State, observation: base.Observation, over: bool
@@ -226,9 +236,22 @@ class AutoPruning(base.PruningMethod):
         return max(2, round(self._constants.interval_fraction * observation.total_rounds))
 
     def _size_penalty(self, state: base.State, model: tf.keras.Model) -> None:
+        """Revises the penalty's share of the training loss, and sets the penalty to it."""
+        constants, level = self._constants, _level(state["losses"])
+        if level > state["best_level"] * (1 + 2 * self._slack(state, len(state["losses"]))):
+            state["penalty_share"] /= 2
+        else:
+            share = constants.penalty_growth * state["penalty_share"]
+            state["penalty_share"] = min(constants.most_penalty, share)
+        state["best_level"] = min(level, state["best_level"])
         lasso = float(group_lasso(model)(model.trainable_weights))
-        if lasso > 0:
-            state["penalty"] = self._constants.penalty_share * _level(state["losses"]) / lasso
+        state["penalty"] = state["penalty_share"] * level / lasso if lasso > 0 else 0.0
+
+    def _slack(self, state: base.State, rounds: int) -> float:
+        """Relative difference of two levels of the training loss that may be mere noise."""
+        # Both levels are means of a few rounds; their difference has the noise of both.
+        noise = _noise(state["losses"]) * math.sqrt(2 / _window(rounds))
+        return self._constants.noise * noise
 
     # ------------------------------------------------------------ has the last cut healed?
 
@@ -240,8 +263,7 @@ class AutoPruning(base.PruningMethod):
         since = observation.round_num - state["cut_round"]
         before, after = state["level"], _level(state["losses"][-since:])
         effect = after / before - 1.0
-        # Both levels are means of a few rounds; their difference has the noise of both.
-        slack = constants.noise * _noise(state["losses"]) * math.sqrt(2 / _window(since))
+        slack = self._slack(state, since)
         figures = f"training loss {before:.3f} -> {after:.3f}, noise {slack * before:.3f}"
         if effect <= slack or self._budget is not None:
             state.update(phase=SEARCHING)

@@ -6,14 +6,9 @@ the removed ones x_R gave,
     W_K <- W_K + W_R A,    A = argmin E |x_R - A x_K|^2  =  G_RK (G_KK + damping)^-1,
 
 where G is the matrix of second moments of the group's features. The server has no data to measure
-it, but it has the filters. For inputs that are Gaussian, the moments of ReLU features follow from
-the filters' norms and angles alone (the arc-cosine kernel of order 1, Cho and Saul, NIPS 2009):
-
-    G_ij = |f_i| |f_j| (sin t + (pi - t) cos t) / (2 pi),    t the angle between f_i and f_j
-
-with the bias as one more component of a filter. Near-copies merge into each other as a special
-case, and the mean that a removed feature contributed is kept. The inputs of a convolution are taken
-to be alike at neighbouring places, as those of images are.
+it, but it has the filters: G is estimated by applying them to random inputs that have the moments
+of a ReLU's output and, as images have, likeness between neighbouring places. Near-copies merge into
+each other as a special case, and the mean that a removed feature contributed is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +21,9 @@ import numpy as np
 from tff_autoprune.pruning.groups import FilterGroup, Member
 from tff_autoprune.pruning.roles import Role
 
+# Random inputs that G is estimated from: enough for some hundred features.
+_SAMPLES = 4096
+_SEED = 0
 # Added to the diagonal of G, as a share of its mean: features are not quite what G says.
 _DAMPING = 1e-2
 # Distance in pixels over which the correlation of a convolution's inputs falls to 1/e.
@@ -69,17 +67,19 @@ def compensate(
 
 
 def _relu_moments(rows: np.ndarray) -> np.ndarray:
-    """Returns E[relu(f_i x) relu(f_j x)] for standard normal x, float64 [n, n]."""
-    norms = np.linalg.norm(rows, axis=1)
-    product = np.outer(norms, norms)
-    cosine = np.divide(rows @ rows.T, product, out=np.zeros_like(product), where=product > 0)
-    cosine = np.clip(cosine, -1.0, 1.0)
-    angle = np.arccos(cosine)
-    return product * (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
+    """Returns the second moments of ReLU features for random inputs, float64 [n, n].
+
+    Args:
+      rows: For each feature the weights of uncorrelated inputs and, last, its mean.
+    """
+    generator = np.random.default_rng(_SEED)
+    inputs = generator.standard_normal((rows.shape[1] - 1, _SAMPLES))
+    features = np.maximum(rows[:, :-1] @ inputs + rows[:, -1:], 0.0)
+    return features @ features.T / _SAMPLES
 
 
 def _filters(group: FilterGroup, weights: Sequence[np.ndarray]) -> Optional[np.ndarray]:
-    """Returns one row for each channel: its filters, scaled as they act, and its bias.
+    """Returns one row for each channel: its filters, scaled as they act, and its mean.
 
     None if the group's features are more than filters, a normalization and an activation.
     """
@@ -92,12 +92,21 @@ def _filters(group: FilterGroup, weights: Sequence[np.ndarray]) -> Optional[np.n
     scales = [_by_channel(m, weights) for m in passengers if m.kind == "gamma"]
     if scales:
         # A normalization takes the filters' own scale away and gives them its own.
-        parts = [part / np.maximum(np.linalg.norm(part, axis=1), 1e-12)[:, None] for part in parts]
-        if len(scales) == len(parts):
-            parts = [part * scale[:, None] for part, scale in zip(parts, scales)]
-    shift_kind = "beta" if scales else "bias"
-    shifts = [_by_channel(m, weights) for m in passengers if m.kind == shift_kind]
-    return np.concatenate([*parts, sum(shifts, np.zeros(group.channels))[:, None]], axis=1)
+        if len(scales) != len(parts):
+            return None
+        parts = [_normalized(part, scale) for part, scale in zip(parts, scales)]
+    shifts = [m for m in passengers if m.kind == ("beta" if scales else "bias")]
+    mean = sum((_by_channel(m, weights) for m in shifts), np.zeros(group.channels))
+    mean = mean + sum(part[:, -1] for part in parts)
+    return np.concatenate([*(part[:, :-1] for part in parts), mean[:, None]], axis=1)
+
+
+def _normalized(part: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns filters as a normalization leaves them: of deviation `scale`, without a mean."""
+    deviation = np.maximum(np.linalg.norm(part[:, :-1], axis=1), 1e-12)
+    part = part * (scale / deviation)[:, None]
+    part[:, -1] = 0.0
+    return part
 
 
 def _by_channel(member: Member, weights: Sequence[np.ndarray]) -> np.ndarray:
@@ -107,7 +116,7 @@ def _by_channel(member: Member, weights: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _decorrelated(member: Member, weights: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the filters as they act on uncorrelated inputs, float64 [channels, ...]."""
+    """Returns the filters as they act on uncorrelated inputs and, last, on the inputs' mean."""
     kernel = np.moveaxis(np.asarray(weights[member.position], np.float64), member.axis, -1)
     kernel = kernel[..., member.positions][..., np.argsort(member.channel_of)]
     # The inputs' common mean acts through the sum of a filter's weights.

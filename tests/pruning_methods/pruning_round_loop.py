@@ -1,0 +1,82 @@
+"""Carries out a method's decisions on real models, with training losses that a test gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Optional
+
+import tensorflow as tf
+
+from tff_autoprune import pruning
+from tff_autoprune.pruning.methods import base
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run of the loop left.
+
+    Attributes:
+      model: The final model.
+      decisions: (round, decision) in order.
+      sizes: Parameters after each round's decisions.
+    """
+
+    model: tf.keras.Model
+    decisions: list
+    sizes: list
+
+    def actions(self) -> list[str]:
+        return [decision.action.value for _, decision in self.decisions]
+
+    def rounds(self, action: base.Action) -> list[int]:
+        return [number for number, decision in self.decisions if decision.action is action]
+
+
+def run(
+    method: base.PruningMethod,
+    model: tf.keras.Model,
+    *,
+    rounds: int,
+    train_loss: Callable[[int, tf.keras.Model], float],
+    held_out_loss: Optional[Callable[[tf.keras.Model], float]] = None,
+) -> Outcome:
+    """Asks a method after each round, as the program does; the state goes through JSON."""
+    state = method.initialize(model)
+    snapshot, outcome = None, Outcome(model, [], [])
+    for round_num in range(rounds + 1):
+        metrics = {"loss": train_loss(round_num, outcome.model)} if round_num else {}
+        state, decisions = method.step(
+            json.loads(json.dumps(state)),
+            base.Observation(
+                round_num=round_num,
+                total_rounds=rounds,
+                model=outcome.model,
+                pseudo_gradient=None,
+                train_metrics=metrics,
+                feedback=None,
+                evaluate=lambda candidate: {
+                    "loss": held_out_loss(candidate),
+                    "accuracy": 0.5,
+                    "num_examples": 1000.0,
+                },
+            ),
+        )
+        for decision in decisions:
+            outcome.decisions.append((round_num, decision))
+            if decision.action is base.Action.CUT:
+                snapshot = snapshot or outcome.model
+                removal = pruning.plan_removal(outcome.model, decision.selection)
+                smaller = removal.apply()
+                if decision.weights is not None:
+                    smaller.set_weights(removal.slice_weights(decision.weights))
+                outcome.model = smaller
+            elif decision.action is base.Action.RESTORE:
+                outcome.model, snapshot = snapshot, None
+            elif decision.action is base.Action.ACCEPT:
+                snapshot = None
+        outcome.sizes.append(outcome.model.count_params())
+        if base.Action.STOP in [decision.action for decision in decisions]:
+            break
+    return outcome

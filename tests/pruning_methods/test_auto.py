@@ -1,0 +1,166 @@
+"""The controller: when it cuts, how far, what it takes back, and when it stops."""
+
+import math
+
+import pytest
+from pruning_round_loop import run
+
+from tff_autoprune import config as config_lib
+from tff_autoprune import models
+from tff_autoprune.pruning import cost, methods
+from tff_autoprune.pruning.methods import auto, base
+from tff_autoprune.pruning.methods import budget as budget_lib
+
+ROUNDS = 60
+
+
+def cnn(filters=(8, 12)):
+    return models.build("cnn", input_shape=(20, 20, 1), num_classes=5, seed=1, filters=filters)
+
+
+def learning(round_num, model):
+    """A training loss that falls steadily and knows nothing of the model."""
+    del model
+    return 2.0 * 0.97**round_num
+
+
+def needs(parameters):
+    """A held-out loss that rises as a power of the size that is missing from `parameters`."""
+
+    def loss(model):
+        return 1.0 * max(1.0, parameters / model.count_params()) ** 0.5
+
+    return loss
+
+
+def test_a_network_shrinks_to_about_what_the_task_needs():
+    dense = cnn().count_params()
+    outcome = run(
+        auto.AutoPruning(),
+        cnn(),
+        rounds=ROUNDS,
+        train_loss=learning,
+        held_out_loss=needs(0.3 * dense),
+    )
+    assert 0.15 * dense < outcome.model.count_params() < 0.35 * dense
+    assert outcome.actions()[-1] == "stop"
+    assert "restore" not in outcome.actions()
+
+
+def test_a_network_that_is_too_small_already_stays_as_it_is():
+    model = cnn()
+    before = [weight.copy() for weight in model.get_weights()]
+    outcome = run(
+        auto.AutoPruning(),
+        model,
+        rounds=ROUNDS,
+        train_loss=learning,
+        held_out_loss=needs(10 * model.count_params()),
+    )
+    assert outcome.actions() == ["stop"]
+    assert "the dense model stays" in outcome.decisions[0][1].reason
+    assert outcome.model is model
+    for one, other in zip(before, model.get_weights()):
+        assert (one == other).all()
+
+
+def test_more_tolerance_gives_a_smaller_network():
+    dense = cnn((16, 24)).count_params()
+
+    def steep(model):
+        return math.exp(0.01 * (dense / model.count_params()) ** 1.5)
+
+    sizes = [
+        run(
+            auto.AutoPruning(tolerance=tolerance),
+            cnn((16, 24)),
+            rounds=ROUNDS,
+            train_loss=learning,
+            held_out_loss=steep,
+        ).model.count_params()
+        for tolerance in (0.2, 1.0, 3.0)
+    ]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_nothing_is_cut_before_learning_has_progressed_or_in_the_last_part():
+    plateau = 20
+    outcome = run(
+        auto.AutoPruning(),
+        cnn(),
+        rounds=ROUNDS,
+        train_loss=lambda r, _: 2.0 * 0.97 ** max(0, r - plateau),
+        held_out_loss=lambda _: 1.0,
+    )
+    cuts = outcome.rounds(base.Action.CUT)
+    assert plateau < min(cuts)
+    assert max(cuts) < auto.Constants().end_fraction * ROUNDS
+    first = cnn().count_params()
+    assert all(b >= first for b in outcome.sizes[:plateau])
+
+
+def test_a_cut_that_does_not_heal_is_taken_back():
+    model = cnn()
+    dense = model.count_params()
+
+    def train_loss(round_num, present):
+        # Good as long as the network is dense; the held-out trial does not see it coming.
+        return learning(round_num, present) * (1.0 if present.count_params() == dense else 1.5)
+
+    outcome = run(
+        auto.AutoPruning(),
+        model,
+        rounds=ROUNDS,
+        train_loss=train_loss,
+        held_out_loss=lambda _: 1.0,
+    )
+    assert outcome.actions()[:2] == ["cut", "restore"]
+    assert outcome.model.count_params() == dense
+    cut, restore = outcome.rounds(base.Action.CUT)[0], outcome.rounds(base.Action.RESTORE)[0]
+    assert restore > cut + 2
+    later = [r for r in outcome.rounds(base.Action.CUT) if r > restore]
+    assert not later or later[0] > restore + 2  # It is not tried again at once.
+
+
+def test_cuts_become_bolder_while_they_are_easy_and_penalty_follows_the_loss():
+    method = auto.AutoPruning()
+    state = method.initialize(cnn())
+    assert method.controls(state) == base.Controls(penalty=0.0, learning_rate_scale=1.0)
+    outcome = run(
+        method, cnn((32, 48)), rounds=ROUNDS, train_loss=learning, held_out_loss=lambda _: 1.0
+    )
+    sizes = [size for number, size in enumerate(outcome.sizes)]
+    cuts = outcome.rounds(base.Action.CUT)
+    shares = [math.log(sizes[r - 1] / sizes[r]) for r in cuts[:6]]
+    assert shares[-1] > 1.5 * shares[0]
+
+
+@pytest.mark.parametrize("what", ["parameters", "flops", "bytes"])
+def test_a_budget_is_met(what):
+    model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, seed=0)
+    target = 0.25 * getattr(cost.of(model), what)
+    outcome = run(
+        auto.AutoPruning(budget=budget_lib.counted(what, target)),
+        model,
+        rounds=ROUNDS,
+        train_loss=learning,
+    )
+    assert 0.98 * target <= getattr(cost.of(outcome.model), what) <= target
+    assert len(outcome.rounds(base.Action.CUT)) > 5  # Gradually.
+    assert outcome.actions()[-1] == "stop"
+
+
+def test_the_learning_rate_grows_as_the_network_narrows():
+    method = auto.AutoPruning()
+    state = {**method.initialize(cnn()), "width": 2.0, "dense_width": 8.0}
+    expected = 4 ** auto.Constants().width_exponent
+    assert method.controls(state).learning_rate_scale == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("field", ["target_parameters", "target_flops", "target_bytes"])
+def test_a_configuration_can_ask_for_a_budget(field):
+    config = config_lib.default()
+    config.pruning[field] = 1
+    method = methods.create("auto", config.pruning)
+    with pytest.raises(Exception, match=f"pruning.{field}"):
+        method.initialize(cnn())

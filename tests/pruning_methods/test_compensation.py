@@ -1,0 +1,75 @@
+"""Survivors stand in for removed channels."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_autoprune import models, pruning
+from tff_autoprune.pruning.methods import compensation
+
+IMAGES = np.random.default_rng(0).random((32, 28, 28, 1), np.float32)
+
+
+def prunable(model):
+    return [group for group in pruning.find_filter_groups(model) if group.prunable]
+
+
+def difference(model, selection, compensated):
+    """Relative change of the logits when the channels go."""
+    removal = pruning.plan_removal(model, selection)
+    smaller = removal.apply()
+    if compensated:
+        weights = compensation.compensate(prunable(model), model.get_weights(), selection)
+        smaller.set_weights(removal.slice_weights(weights))
+    before, after = model(IMAGES), smaller(IMAGES)
+    return float(tf.norm(after - before) / tf.norm(before))
+
+
+def flatten_model():
+    image = tf.keras.Input((28, 28, 1))
+    x = tf.keras.layers.Conv2D(6, 5, strides=4, activation="relu", name="conv")(image)
+    x = tf.keras.layers.Flatten()(x)
+    return tf.keras.Model(image, tf.keras.layers.Dense(4, name="logits")(x))
+
+
+@pytest.mark.parametrize("build", ["gap", "flatten"])
+def test_a_copy_is_merged_into_its_twin(build):
+    tf.keras.utils.set_random_seed(0)
+    if build == "flatten":
+        model, name = flatten_model(), "conv"
+    else:
+        model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, filters=(6, 8))
+        name = "conv_1"
+    weights = model.get_weights()
+    weights[0][..., 5] = weights[0][..., 2]
+    model.set_weights(weights)
+    plain = difference(model, {name: [5]}, compensated=False)
+    assert difference(model, {name: [5]}, compensated=True) < 0.1 * plain
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_filters_are_partly_replaced(seed):
+    model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, seed=seed)
+    selection = {"conv_1": [0, 5, 9, 20], "conv_2": list(range(12))}
+    plain = difference(model, selection, compensated=False)
+    assert difference(model, selection, compensated=True) < 0.7 * plain
+
+
+def test_what_is_not_cut_does_not_change():
+    model = models.build("inception", input_shape=(28, 28, 1), num_classes=5, seed=0)
+    before = model.get_weights()
+    name = next(group.name for group in prunable(model))
+    after = compensation.compensate(prunable(model), before, {name: [1]})
+    members = {m.position for m in prunable(model)[0].members if m.role == pruning.Role.CONSUMER}
+    for position, (one, other) in enumerate(zip(before, after)):
+        assert np.array_equal(one, other) == (position not in members)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "group"])
+def test_normalized_residual_networks_stay_finite(normalization):
+    model = models.build(
+        "resnet", input_shape=(28, 28, 1), num_classes=5, normalization=normalization
+    )
+    selection = {group.name: [0] for group in prunable(model)}
+    for value in compensation.compensate(prunable(model), model.get_weights(), selection):
+        assert np.isfinite(value).all()
