@@ -62,7 +62,7 @@ def test_residual_block_prunes_trunk_shortcut_and_both_convolutions():
 def test_group_normalization_goes_by_whole_groups():
     group = named(pruning_models.resnet("group"))["stem"]
     assert group.channels == 4
-    assert group.filters == 16
+    assert group.filters_of.tolist() == [4] * 4
     assert group.members[0].indices[1].tolist() == [4, 5, 6, 7]
 
 

@@ -122,6 +122,15 @@ def test_round_to(removed, round_to, kept):
     assert list(gone) == list(range(32 - len(gone), 32))
 
 
+def test_round_to_counts_units_of_recurrent_layers():
+    i = L.Input((5, 3))
+    model = tf.keras.Model(i, L.Dense(2)(L.LSTM(16, name="lstm")(i)))
+    smaller = pruning.remove_filters(model, {"lstm": [0, 1, 2]}, round_to=8)
+    assert smaller.get_layer("lstm").units == 16
+    smaller = pruning.remove_filters(model, {"lstm": list(range(9))}, round_to=8)
+    assert smaller.get_layer("lstm").units == 8
+
+
 def test_empty_selection_copies_the_model():
     model = pruning_models.resnet()
     copy = pruning.remove_filters(model, {"stem": []})
@@ -175,6 +184,14 @@ def test_own_activation_functions_need_no_registration():
     model = tf.keras.Sequential([L.Input((3,)), L.Dense(4, squash, name="own"), L.Dense(2)])
     removal = pruning.plan_removal(model, {"own": [0]})
     assert pruning.difference(removal, removal.apply(), np.ones([2, 3], np.float32)) <= 1e-6
+
+
+def test_noise_shape_follows():
+    i = L.Input((8, 8, 3))
+    x = L.Dropout(0.5, noise_shape=(None, 1, 1, 6))(L.Conv2D(6, 3, name="conv")(i))
+    model = tf.keras.Model(i, L.Dense(2)(L.Flatten()(x)))
+    smaller = pruning.remove_filters(model, {"conv": [0, 1]})
+    assert smaller(np.ones([2, 8, 8, 3]), training=True).shape == (2, 2)
 
 
 def test_frozen_model_stays_frozen():

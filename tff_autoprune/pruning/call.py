@@ -72,6 +72,13 @@ class Call:
         """The first traced input."""
         return self.inputs[0]
 
+    def operands(self) -> list[TracedTensor]:
+        """Returns the tensors in the first argument; channels of all others (masks) are fixed."""
+        first = [x for x in tf.nest.flatten(self.args[0]) if isinstance(x, TracedTensor)]
+        for tensor in self.inputs[len(first) :]:
+            self.fix(tensor, f"is an extra argument of '{self.path}'")
+        return first
+
     def argument(self, name: str, default: Any = None) -> Any:
         """Returns an argument of an operator by its name in the function's signature."""
         if name in self.kwargs:
@@ -228,9 +235,15 @@ class Call:
 
     # -- Weights and settings --------------------------------------------------------------------
 
-    def produce(self, weight: tf.Variable, axis: int) -> np.ndarray:
-        """Returns the channels that an axis of a weight makes, the same for every call."""
-        return self.trace.produce(self, weight, axis)
+    def produce(self, weight: tf.Variable, axis: int, copies: int = 1) -> np.ndarray:
+        """Returns the channels that an axis of a weight makes, the same for every call.
+
+        Args:
+          weight: The weight.
+          axis: The axis.
+          copies: How often the axis has each filter (once for each gate of an LSTM).
+        """
+        return self.trace.produce(self, weight, axis, copies)
 
     def consume(self, weight: tf.Variable, axis: int, ids: Optional[np.ndarray]) -> None:
         """Ties an axis of a weight that sums over channels; None ties nothing."""
@@ -307,12 +320,10 @@ class Call:
         self,
         layer: tf.keras.layers.Layer,
         args: Sequence[Any],
-        kwargs: Mapping[str, Any],
         outputs: Sequence[TracedTensor],
     ) -> list[TracedTensor]:
         """Traces a layer inside this one, as wrappers have it."""
-        path = f"{self.path}/{layer.name}"
-        return self.trace.call(layer, path, args, kwargs, outputs, node=None)
+        return self.trace.inner_call(layer, f"{self.path}/{layer.name}", args, outputs)
 
 
 def _pad(tensor: TracedTensor, rank: int) -> TracedTensor:

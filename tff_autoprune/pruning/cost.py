@@ -58,7 +58,7 @@ def of(model: tf.keras.Model) -> Cost:
       UserError: If the graph cannot be followed or the size of an input is unknown.
     """
     _check_sizes(model)
-    trace = Trace(model)
+    trace = Trace(model, warn=False)
     rows: dict[str, dict[str, Any]] = {}
     counted: set[int] = set()
     for node in trace.nodes:
@@ -122,7 +122,7 @@ def per_channel(
     if what == "latency" and latency is None:
         raise UserError("what='latency' needs `latency`, measured times by layer name.")
     _check_sizes(model)
-    trace = Trace(model)
+    trace = Trace(model, warn=False)
     savings = _Savings(trace, groups)
     if what in ("parameters", "bytes"):
         return savings.weights(in_bytes=what == "bytes")

@@ -35,6 +35,7 @@ class Member:
       positions: Places on the axis, int64 [n].
       channel_of: The group's channel that each of them belongs to, int64 [n].
       size: Size of the axis.
+      copies: How often the axis has each filter (once for each gate of an LSTM).
     """
 
     layer: str
@@ -46,6 +47,7 @@ class Member:
     positions: np.ndarray
     channel_of: np.ndarray
     size: int
+    copies: int = 1
 
     @cached_property
     def indices(self) -> list[np.ndarray]:
@@ -89,9 +91,10 @@ class FilterGroup:
         return [member for member in self.members if member.role == Role.PRODUCER]
 
     @property
-    def filters(self) -> int:
-        """Number of filters of the first producing layer that are in the group."""
-        return len(self.members[0].positions)
+    def filters_of(self) -> np.ndarray:
+        """For each channel its number of filters in the first producing layer, int64 [channels]."""
+        first = self.producers[0]
+        return np.bincount(first.channel_of, minlength=self.channels) // first.copies
 
     def __str__(self) -> str:
         state = "prunable" if self.prunable else f"fixed: {self.reason}"
@@ -258,6 +261,7 @@ def _member(
         positions=positions,
         channel_of=partition.channel_of[roots[positions]],
         size=len(roots),
+        copies=tie.copies,
     )
 
 

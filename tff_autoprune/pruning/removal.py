@@ -271,7 +271,7 @@ def _give_back(group: FilterGroup, channels: list[int], round_to: int) -> list[i
     """Returns the channels that go if the number of kept filters is to be a multiple."""
     if round_to == 1 or not channels:
         return channels
-    counts = np.bincount(group.producers[0].channel_of, minlength=group.channels)
+    counts = group.filters_of
     total = int(counts.sum())
     kept = total - int(counts[channels].sum())
     target = min(total, -(-kept // round_to) * round_to)

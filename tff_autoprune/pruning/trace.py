@@ -50,6 +50,7 @@ class Tie:
       axis: The axis, counted from the front.
       ids: Channel numbers along the axis, NONE where a position belongs to none.
       role: What the axis does with the channels.
+      copies: How often the axis has each filter (once for each gate of an LSTM).
     """
 
     path: str
@@ -58,6 +59,7 @@ class Tie:
     axis: int
     ids: np.ndarray
     role: Role
+    copies: int = 1
 
 
 @dataclasses.dataclass
@@ -103,6 +105,7 @@ class Trace:
 
     Args:
       model: A functional or sequential Keras model with known number of channels.
+      warn: Whether to warn of unknown layers.
 
     Attributes:
       model: The model.
@@ -115,9 +118,11 @@ class Trace:
       outputs: The model's outputs.
     """
 
-    def __init__(self, model: tf.keras.Model) -> None:
+    def __init__(self, model: tf.keras.Model, warn: bool = True) -> None:
         check_model(model)
         self.model = model
+        self._warn = warn
+        self._depth = 0
         self.channels = Channels()
         self.ties: list[Tie] = []
         self.settings: dict[int, list[Callable[[dict[str, Any], Kept], None]]] = {}
@@ -136,7 +141,7 @@ class Trace:
 
     # -- Used by Call ----------------------------------------------------------------------------
 
-    def produce(self, call: Call, weight: tf.Variable, axis: int) -> np.ndarray:
+    def produce(self, call: Call, weight: tf.Variable, axis: int, copies: int) -> np.ndarray:
         """Returns the channels along an axis, new ones at the first call."""
         axis %= len(weight.shape)
         tie = self._ties.get((id(weight), axis))
@@ -144,7 +149,7 @@ class Trace:
             ids = self.channels.new(weight.shape[axis])
             if len(ids) == 1:
                 self.channels.fix(ids, "has a single channel")
-            tie = self._add(Tie(call.path, call.layer, weight, axis, ids, Role.PRODUCER))
+            tie = self._add(Tie(call.path, call.layer, weight, axis, ids, Role.PRODUCER, copies))
         return self.channels.find(tie.ids)
 
     def tie(
@@ -269,8 +274,22 @@ class Trace:
                 f"the layer has {len(templates)}."
             )
         self._tensors.extend(outputs)
-        self.nodes.append(NodeTrace(path, layer, call.args, call.kwargs, outputs, node is None))
+        self.nodes.append(NodeTrace(path, layer, call.args, call.kwargs, outputs, self._depth > 0))
         return outputs
+
+    def inner_call(
+        self,
+        layer: tf.keras.layers.Layer,
+        path: str,
+        args: Any,
+        templates: Sequence[TracedTensor],
+    ) -> list[TracedTensor]:
+        """Traces a layer that a wrapper calls; the wrapper stands for it in the list of nodes."""
+        self._depth += 1
+        try:
+            return self.call(layer, path, args, {}, templates, node=None)
+        finally:
+            self._depth -= 1
 
     def _enter(self, call: Call, tensors: Sequence[TracedTensor]) -> None:
         """Makes the declared input shapes of a nested model follow the channels passed to it."""
@@ -286,7 +305,7 @@ class Trace:
     def _boundary(self, call: Call) -> list[TracedTensor]:
         layer = call.layer
         touches = bool(layer.weights) or any(x.factors for x in call.inputs)
-        if touches and id(layer) not in self._warned:
+        if self._warn and touches and id(layer) not in self._warned:
             self._warned.add(id(layer))
             warnings.warn(
                 f"Layer '{call.path}' ({registry.describe(layer)}) is not known to "

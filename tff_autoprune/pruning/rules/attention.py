@@ -80,7 +80,7 @@ def _edit_shapes(read: dict[str, Optional[np.ndarray]], made: np.ndarray) -> Any
 
 @register_layer(_layers.Attention, _layers.AdditiveAttention)
 def _attention(call: Call) -> list[TracedTensor]:
-    query, value, *key = call.inputs
+    query, value, *key = call.operands()
     why = f"is compared by '{call.path}'"
     call.fix(query, why)
     for tensor in key or [value]:

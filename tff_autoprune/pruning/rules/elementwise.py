@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
 from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.registry import register_activation, register_layer
-from tff_autoprune.pruning.traced_tensor import TracedTensor
+from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor
 
 _layers = tf.keras.layers
 _FUNCTIONS = [
@@ -52,7 +56,6 @@ for _function in (tf.identity, tf.math.square, tf.math.abs, tf.math.exp, tf.math
     _layers.LeakyReLU,
     _layers.ELU,
     _layers.ThresholdedReLU,
-    _layers.Dropout,
     _layers.SpatialDropout1D,
     _layers.SpatialDropout2D,
     _layers.SpatialDropout3D,
@@ -64,6 +67,26 @@ for _function in (tf.identity, tf.math.square, tf.math.abs, tf.math.exp, tf.math
 )
 def _unchanged(call: Call) -> TracedTensor:
     return call.same(call.x)
+
+
+@register_layer(_layers.Dropout)
+def _dropout(call: Call) -> TracedTensor:
+    noise_shape = call.layer.noise_shape
+    if noise_shape is not None:
+        for axis, size in enumerate(noise_shape):
+            ids = call.along(call.x, axis) if size not in (None, 1) else None
+            if ids is not None:
+                call.configure(_resize_noise(axis, ids))
+    return call.same(call.x)
+
+
+def _resize_noise(axis: int, ids: np.ndarray) -> Callable[[dict[str, Any], Kept], None]:
+    def edit(config: dict[str, Any], kept: Kept) -> None:
+        shape = list(config["noise_shape"])
+        shape[axis] = int(kept(ids).sum())
+        config["noise_shape"] = tuple(shape)
+
+    return edit
 
 
 @register_layer(_layers.Activation)

@@ -29,7 +29,7 @@ def _recurrent(call: Call, gates: int) -> list[TracedTensor]:
     """Traces a recurrent layer whose weights have one block of units for each gate."""
     layer = call.layer
     cell = layer.cell
-    x, *states = call.inputs
+    x, *states = call.operands()
     x = call.mix(x, range(1, x.rank - 1), f"is read in turn by '{call.path}'")
     call.consume(cell.kernel, 0, call.along(x, -1))
     units = _units(call, cell.kernel, gates)
@@ -57,7 +57,7 @@ def _recurrent(call: Call, gates: int) -> list[TracedTensor]:
 
 
 def _units(call: Call, kernel: tf.Variable, gates: int) -> np.ndarray:
-    blocks = call.produce(kernel, 1).reshape(gates, -1)
+    blocks = call.produce(kernel, 1, copies=gates).reshape(gates, -1)
     call.unify(blocks, blocks[:1], "")
     return call.channels.find(blocks[0])
 

@@ -23,7 +23,7 @@ def _time_distributed(call: Call) -> list[TracedTensor]:
     steps = [_one_step(call.mix(x, [1], why)) for x in call.inputs]
     if len(call.inputs) > 1:
         return call.opaque(f"reaches '{call.path}' together with other tensors")
-    inner = call.subcall(call.layer.layer, steps, {}, [_one_step(y) for y in call.outputs])
+    inner = call.subcall(call.layer.layer, steps, [_one_step(y) for y in call.outputs])
     return [
         call.tensor([np.expand_dims(f, 1) for f in y.factors], place)
         for place, y in enumerate(inner)
@@ -42,7 +42,7 @@ def _one_step(x: TracedTensor) -> TracedTensor:
 def _bidirectional(call: Call) -> list[TracedTensor]:
     """Traces both directions; their units go in pairs, as the layer has one setting for both."""
     layer = call.layer
-    x, *states = call.inputs
+    x, *states = call.operands()
     if states or not isinstance(
         layer.forward_layer, (_layers.LSTM, _layers.GRU, _layers.SimpleRNN)
     ):
@@ -51,8 +51,8 @@ def _bidirectional(call: Call) -> list[TracedTensor]:
     own = [_of_one_direction(layer, y) for y in call.outputs[:1]] + [
         y.with_factors(()) for y in call.outputs[merged : merged + layer_states(call, merged)]
     ]
-    forward = call.subcall(layer.forward_layer, [x], {}, own)
-    backward = call.subcall(layer.backward_layer, [x], {}, own)
+    forward = call.subcall(layer.forward_layer, [x], own)
+    backward = call.subcall(layer.backward_layer, [x], own)
     for one, other in zip(forward, backward):
         for first, second in zip(one.factors, other.factors):
             call.unify(first, second, "")
