@@ -18,8 +18,8 @@ is the mean of the shares of parameters and of FLOPs. There is no quota per laye
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
 all weights and optimizer state of the survivors are inherited.
 
-How much. A share of the remaining cost, the aggressiveness: raised while cuts pay and heal, lowered
-when one does not.
+How much. A share of the remaining cost, the aggressiveness: raised while cuts are easy, lowered as
+they become hard, and when one is refused or does not heal.
 
 Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
 on the same held-out clients. What counts is the elasticity,
@@ -50,7 +50,7 @@ import numpy as np
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
-from tff_autoprune.pruning.methods import base, ranking
+from tff_autoprune.pruning.methods import base, latency, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods.compensation import compensate
 from tff_autoprune.pruning.penalty import group_lasso
@@ -80,10 +80,11 @@ class Constants:
       first_aggressiveness: Share of the remaining cost that the first cut removes.
       most_aggressiveness: Largest share.
       least_aggressiveness: Smallest share, but one channel at least.
-      bolder: Factor on the aggressiveness when a cut has healed that took less than half of the
-        allowed elasticity.
-      gentler: Factor on it when a cut does not pay or does not heal.
+      bolder: Largest factor on the aggressiveness from a cut to the next.
+      gentler: Smallest factor; also taken when a cut does not pay or does not heal.
       elasticity_per_point: Allowed elasticity for a point of tolerance.
+      wanted_elasticity: Share of the allowed elasticity that the aggressiveness steers to: a
+        network that is still learning fast shows little of what it will need later.
       trials: Candidates tried at a time.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them double.
@@ -108,7 +109,8 @@ class Constants:
     least_aggressiveness: float = 0.02
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.12
+    elasticity_per_point: float = 0.1
+    wanted_elasticity: float = 0.25
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
@@ -150,6 +152,10 @@ class AutoPruning(base.PruningMethod):
         for what in ("parameters", "flops", "bytes"):
             if settings[f"target_{what}"] is not None:
                 budget = budget_lib.counted(what, settings[f"target_{what}"])
+        if settings.target_latency_ms is not None:
+            budget = budget_lib.Budget(
+                "latency_ms", settings.target_latency_ms, "flops", latency.on_this_host
+            )
         tolerance = 1.0 if settings.tolerance is None else settings.tolerance
         return cls(tolerance=tolerance, budget=budget)
 
@@ -174,7 +180,6 @@ class AutoPruning(base.PruningMethod):
             "cut_round": 0,
             "refusals": 0,
             "cuts": 0,
-            "easy": True,
             "dense_width": _width(model),
             "width": _width(model),
             "width_before": _width(model),
@@ -267,18 +272,12 @@ class AutoPruning(base.PruningMethod):
         figures = f"training loss {before:.3f} -> {after:.3f}, noise {slack * before:.3f}"
         if effect <= slack or self._budget is not None:
             state.update(phase=SEARCHING)
-            if state["easy"]:
-                state["aggressiveness"] = min(
-                    constants.most_aggressiveness, constants.bolder * state["aggressiveness"]
-                )
             return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
         patience = constants.patience * self._interval(observation)
         if since < patience and not over:
             return []
         state.update(phase=SEARCHING, width=state["width_before"], cuts=state["cuts"] - 1)
-        state["aggressiveness"] = max(
-            constants.least_aggressiveness, constants.gentler**2 * state["aggressiveness"]
-        )
+        self._scale_aggressiveness(state, constants.gentler)
         # The restored model has to learn on before anything is tried again.
         state["next_round"] = observation.round_num + patience
         return [
@@ -295,7 +294,7 @@ class AutoPruning(base.PruningMethod):
         savings = _savings(model, groups)
         allowed = constants.elasticity_per_point * self._tolerance
         seen = observation.evaluate(model)
-        for trial in range(constants.trials):
+        for _ in range(constants.trials):
             selection = ranking.weakest(
                 groups, energies, savings, state["aggressiveness"], least_left=constants.least_left
             )
@@ -306,12 +305,13 @@ class AutoPruning(base.PruningMethod):
             rise = observation.evaluate(candidate)["loss"] / max(seen["loss"], 1e-9) - 1.0
             elasticity = rise / max(1e-9, _relative_fall(model, candidate))
             if elasticity <= allowed:
-                state["easy"] = elasticity <= allowed / 2
                 reason = f"pays: held-out loss {rise:+.1%}, elasticity {elasticity:.2f}"
-                return [self._cut(state, observation, selection, weights, reason, rise)]
-            if trial + 1 < constants.trials:
-                self._become_gentler(state)
-        self._become_gentler(state)
+                decision = self._cut(state, observation, selection, weights, reason, rise)
+                # The next cut is sized to come out at the wanted elasticity.
+                wanted = constants.wanted_elasticity * allowed
+                self._scale_aggressiveness(state, math.sqrt(wanted / max(elasticity, 1e-9)))
+                return [decision]
+            self._scale_aggressiveness(state, constants.gentler)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
             reason = f"no cut pays any more: elasticity {elasticity:.2f}, allowed {allowed:.2f}"
@@ -320,9 +320,12 @@ class AutoPruning(base.PruningMethod):
         state["next_round"] = observation.round_num + pause
         return []
 
-    def _become_gentler(self, state: base.State) -> None:
-        state["aggressiveness"] = max(
-            self._constants.least_aggressiveness, self._constants.gentler * state["aggressiveness"]
+    def _scale_aggressiveness(self, state: base.State, factor: float) -> None:
+        constants = self._constants
+        factor = min(constants.bolder, max(constants.gentler, factor))
+        state["aggressiveness"] = min(
+            constants.most_aggressiveness,
+            max(constants.least_aggressiveness, factor * state["aggressiveness"]),
         )
 
     def _follow_budget(
