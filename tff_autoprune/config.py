@@ -195,6 +195,8 @@ def reference(
     """
     config = default()
     config.data.name = data
+    if data == "femnist":
+        config.data.split = "examples"  # TFF's own: every writer has training and test examples.
     config.model.name = model
     config.federated.rounds = 500
     config.federated.clients_per_round = clients_per_round
