@@ -16,7 +16,7 @@ from tensorflow_federated.python.core.environments.tensorflow_frontend import (
 from tensorflow_federated.python.core.impl.executors import executor_base, executor_value_base
 from tensorflow_federated.python.core.impl.types import type_serialization
 
-from tff_autoprune.federated.execution import program, values
+from tff_autoprune.federated.execution import program, remote, values
 from tff_autoprune.federated.execution.intrinsics import Cohort
 
 
@@ -66,18 +66,16 @@ class LocalExecutor(executor_base.Executor):
 
     def __init__(
         self,
-        num_clients: int,
-        pool: concurrent.futures.ThreadPoolExecutor,
+        cohort: Cohort,
         programs: ProgramCache,
     ) -> None:
         """Makes an executor.
 
         Args:
-          num_clients: Clients in the cohort.
-          pool: Threads that clients run in.
+          cohort: The clients.
           programs: Shared by the executors of all cohorts.
         """
-        self._cohort = Cohort(num_clients, pool)
+        self._cohort = cohort
         self._programs = programs
 
     def close(self) -> None:
@@ -113,18 +111,29 @@ class LocalExecutor(executor_base.Executor):
 
 
 class LocalExecutorFactory(tff.framework.ExecutorFactory):
-    """Makes an executor for each cohort; they share threads and compiled programs."""
+    """Makes an executor for each cohort; they share threads, workers and compiled programs."""
 
-    def __init__(self, clients_at_once: int) -> None:
-        """Takes the number of clients that compute at the same time."""
+    def __init__(self, clients_at_once: int, workers: Optional[remote.WorkerPool] = None) -> None:
+        """Makes a factory.
+
+        Args:
+          clients_at_once: Clients that compute at the same time in this process.
+          workers: Other machines that compute what clients do with their data.
+        """
         self._pool = concurrent.futures.ThreadPoolExecutor(clients_at_once, "tff_client")
+        self._workers = workers
         self._programs = ProgramCache()
 
     def create_executor(
         self, cardinalities: Mapping[tff.framework.PlacementLiteral, int]
     ) -> LocalExecutor:
         """Returns an executor for a cohort."""
-        return LocalExecutor(cardinalities.get(tff.CLIENTS, 0), self._pool, self._programs)
+        num_clients = cardinalities.get(tff.CLIENTS, 0)
+        if self._workers is None:
+            cohort = Cohort(num_clients, self._pool)
+        else:
+            cohort = remote.RemoteCohort(num_clients, self._pool, self._workers)
+        return LocalExecutor(cohort, self._programs)
 
     def clean_up_executor(self, cardinalities: Mapping[Any, int]) -> None:
         """Does nothing: an executor keeps no state between calls."""
@@ -132,6 +141,8 @@ class LocalExecutorFactory(tff.framework.ExecutorFactory):
     def close(self) -> None:
         """Drops clients that wait and lets the running ones end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._workers is not None:
+            self._workers.close()
 
 
 def create_local_context(factory: LocalExecutorFactory) -> tff.framework.SyncExecutionContext:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import queue
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,10 +23,9 @@ from tensorflow_federated.python.core.impl.utils import tensorflow_utils
 from tensorflow_federated.python.tensorflow_libs import serialization_utils
 
 _Binding = computation_pb2.TensorFlow.Binding
-Function = Callable[[Any], Any]
 
 
-def load(computation: computation_pb2.Computation) -> Function:
+def load(computation: computation_pb2.Computation) -> GraphFunction:
     """Makes a TensorFlow computation callable.
 
     Args:
@@ -70,6 +69,13 @@ def _sequence_specs(type_spec: tff.Type, binding: _Binding) -> Iterator[Any]:
         yield None
 
 
+def _kinds(binding: _Binding) -> set[str]:
+    kind = binding.WhichOneof("binding")
+    if kind == "struct":
+        return set().union(*map(_kinds, binding.struct.element))
+    return {kind}
+
+
 def _names(binding: _Binding) -> list[str]:
     if binding.WhichOneof("binding") is None:
         return []
@@ -111,27 +117,40 @@ def _forget_functions(names: Sequence[str]) -> None:
         context.context().remove_function(name)
 
 
-class _Graph:
-    """What both ways of running a graph need to know of it."""
+class GraphFunction:
+    """A TensorFlow computation that can be called; see `load`.
+
+    Attributes:
+      computation: What it was loaded from.
+      takes_sequences: Whether it reads data sets, as only the work of a client does.
+    """
 
     def __init__(
         self, computation: computation_pb2.Computation, graph_def: tf.compat.v1.GraphDef
     ) -> None:
         tensorflow = computation.tensorflow
         function_type = type_serialization.deserialize_type(computation.type)
+        self.computation = computation
         self.graph_def = graph_def
         self.has_parameter = tensorflow.HasField("parameter")
         self.parameter = tensorflow.parameter
         self.result = tensorflow.result
         self.input_names = _names(tensorflow.parameter) if self.has_parameter else []
         self.output_names = _names(tensorflow.result)
+        self.takes_sequences = "sequence" in _kinds(self.parameter)
         self.output_specs = list(_sequence_specs(function_type.result, tensorflow.result))
         self.initialize_op = tensorflow.initialize_op
 
+    def __call__(self, argument: Any) -> Any:
+        """Runs the graph."""
+        raise NotImplementedError
+
     def flatten(self, argument: Any) -> list[Any]:
+        """Returns the leaves of an argument, aligned with `input_names`."""
         return list(_flatten(argument, self.parameter)) if self.has_parameter else []
 
     def pack(self, outputs: Sequence[Any]) -> Any:
+        """Returns the result whose leaves are `outputs`."""
         values = (
             output if spec is None else tf.data.experimental.from_variant(output, spec)
             for output, spec in zip(outputs, self.output_specs)
@@ -139,7 +158,7 @@ class _Graph:
         return _pack(values, self.result)
 
 
-class _ConcreteFunction(_Graph):
+class _ConcreteFunction(GraphFunction):
     """A graph without state, as one concrete function."""
 
     def __init__(self, computation, graph_def):
@@ -177,7 +196,7 @@ class _ConcreteFunction(_Graph):
         return self.pack(self._function(*inputs))
 
 
-class _SessionFunction(_Graph):
+class _SessionFunction(GraphFunction):
     """A graph with state, in a pool of sessions whose state starts anew with every call."""
 
     def __init__(self, computation, graph_def):

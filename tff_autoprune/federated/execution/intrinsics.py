@@ -34,7 +34,9 @@ class Cohort:
           Exception: That of the first client, in the cohort's order, that failed; clients not yet
             started are not started then.
         """
-        futures = [self._pool.submit(function, value) for value in values]
+        return self._gather([self._pool.submit(function, value) for value in values])
+
+    def _gather(self, futures: list[concurrent.futures.Future]) -> tuple[Any, ...]:
         try:
             return tuple(future.result() for future in futures)
         finally:
