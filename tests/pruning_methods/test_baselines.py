@@ -63,7 +63,7 @@ def test_the_paper_stops_after_rounds_without_a_removal(patience):
 
 
 def test_the_paper_stops_after_its_rounds():
-    method = paper.PaperPruning(k=0.01, rounds=2, patience=3)
+    method = paper.PaperPruning(k=1.2, rounds=2, patience=3)
     outcome = run(method, cnn(), rounds=60, train_loss=lambda r, m: 1.0)
     assert outcome.rounds(base.Action.STOP) == [2]
     assert outcome.rounds(base.Action.CUT) == [0, 1]

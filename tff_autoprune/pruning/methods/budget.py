@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 # A budget counts as met from here on. One filter of a small network can be more than this.
 TOLERANCE = 0.02
+# Channels that return to one group, and that go from another instead.
+_EXCHANGES = [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)]
 # Models that are built and counted in the search for an exact fit.
-_CANDIDATES = 12
+_CANDIDATES = 16
 # Corrections of the first-order estimate until the budget is no longer exceeded.
 _ATTEMPTS = 12
 
@@ -84,64 +87,87 @@ def fit(
       The channels to remove by group name, and the cost of the model without them.
     """
     savings = cost.per_channel(model, groups, budget.proxy)
-    order = {group.name: np.argsort(energies[group.name], kind="stable") for group in groups}
     now = budget.measure(model)
     unit = now / float(getattr(cost.of(model), budget.proxy))
+    search = _Search(budget, model, groups, energies, unit)
     amount = (now - budget.value) / unit
-
-    def selected(counts: Mapping[str, int]) -> ranking.Selection:
-        return {name: order[name][:n].tolist() for name, n in counts.items() if n > 0}
-
-    def left(counts: Mapping[str, int]) -> float:
-        return budget.measure(pruning.remove_filters(model, selected(counts)))
-
-    counts: dict[str, int] = {}
-    reached = now
     for _ in range(_ATTEMPTS):
         selection = ranking.weakest(groups, energies, savings, amount, least_left=0.0)
         counts = {group.name: len(selection.get(group.name, ())) for group in groups}
-        reached = left(counts)
+        reached = search.visit(counts)
         if reached <= budget.value:
             break
         amount += (reached - budget.value) / unit
-    return _closest(budget, groups, savings, counts, reached, unit, left, selected)
+    search.come_closer()
+    return search.selection, search.reached
 
 
-def _closest(
-    budget: Budget,
-    groups: Sequence[pruning.FilterGroup],
-    savings: Mapping[str, float],
-    counts: dict[str, int],
-    reached: float,
-    unit: float,
-    left: Callable[[Mapping[str, int]], float],
-    selected: Callable[[Mapping[str, int]], ranking.Selection],
-) -> tuple[ranking.Selection, float]:
-    channels = {group.name: group.channels for group in groups}
-    tried = {tuple(counts.values())}
-    for _ in range(_CANDIDATES):
-        if (1 - TOLERANCE) * budget.value <= reached <= budget.value:
-            break
+class _Search:
+    """The best cut found so far, as numbers of channels that go, and its neighbours."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        model: tf.keras.Model,
+        groups: Sequence[pruning.FilterGroup],
+        energies: Mapping[str, np.ndarray],
+        unit: float,
+    ) -> None:
+        self._budget = budget
+        self._model = model
+        self._channels = {group.name: group.channels for group in groups}
+        self._order = {name: np.argsort(energies[name], kind="stable") for name in self._channels}
+        self._unit = unit
+        self._tried: set[tuple[int, ...]] = set()
+        self._counts = dict.fromkeys(self._channels, 0)
+        self._best = model
+        self.reached = math.inf
+
+    @property
+    def selection(self) -> ranking.Selection:
+        """Channels to remove by group name."""
+        return self._selected(self._counts)
+
+    def _selected(self, counts: Mapping[str, int]) -> ranking.Selection:
+        return {name: self._order[name][:n].tolist() for name, n in counts.items() if n > 0}
+
+    def visit(self, counts: dict[str, int]) -> float:
+        """Counts the cost of a cut; keeps it if it is the best: within the budget, near it."""
+        self._tried.add(tuple(counts.values()))
+        candidate = pruning.remove_filters(self._model, self._selected(counts))
+        found = self._budget.measure(candidate)
+        inside, was_inside = found <= self._budget.value, self.reached <= self._budget.value
+        better = found > self.reached if inside and was_inside else found < self.reached
+        if better and (inside or not was_inside):
+            self._counts, self._best, self.reached = dict(counts), candidate, found
+        return found
+
+    def come_closer(self) -> None:
+        """Visits neighbours of the best cut until the budget is met."""
+        for _ in range(_CANDIDATES):
+            if (1 - TOLERANCE) * self._budget.value <= self.reached <= self._budget.value:
+                return
+            options = self._neighbours()
+            if not options:
+                return
+            self.visit(dict(min(options)[1]))
+
+    def _neighbours(self) -> list[tuple[float, tuple[tuple[str, int], ...]]]:
+        """Returns untried neighbours, each with how far it probably is from the budget."""
+        groups = pruning.find_filter_groups(self._best)
+        savings = cost.per_channel(self._best, groups, self._budget.proxy)
+        goal = (1 - TOLERANCE / 2) * self._budget.value
         options = []
-        for give, take in itertools.product(channels, [None, *channels]):
-            for given, taken in ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1)):
-                new = dict(counts)
+        for give, take in itertools.product(self._channels, [None, *self._channels]):
+            for given, taken in _EXCHANGES if take is not None else [(1, 0), (2, 0), (3, 0)]:
+                new = dict(self._counts)
                 new[give] -= given
                 if take is not None:
                     new[take] += taken
-                inside = all(0 <= n < channels[name] for name, n in new.items())
-                if take == give or not inside or tuple(new.values()) in tried:
+                possible = all(0 <= n < self._channels[name] for name, n in new.items())
+                if take == give or not possible or tuple(new.values()) in self._tried:
                     continue
                 change = given * savings[give] - (taken * savings[take] if take else 0.0)
-                expected = reached + unit * change
-                if reached < expected or reached > budget.value:
-                    miss = abs((1 - TOLERANCE / 2) * budget.value - expected)
-                    options.append((miss, tuple(new.items())))
-        if not options:
-            break
-        new = dict(min(options)[1])
-        tried.add(tuple(new.values()))
-        found = left(new)
-        if found <= budget.value and (found > reached or reached > budget.value):
-            counts, reached = new, found
-    return selected(counts), reached
+                miss = abs(goal - self.reached - self._unit * change)
+                options.append((miss, tuple(new.items())))
+        return options
