@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
-from keras.src import backend
 
 from tff_autoprune.errors import UserError
+
+# Where Keras' random layers (dropout, noise, augmentation) keep their generator.
+_GENERATOR = "_random_generator"
 
 
 class TensorVariable:
@@ -155,10 +157,9 @@ def _find_slots(model: tf.keras.Model) -> dict[int, list[_Slot]]:
 def _find_generators(model: tf.keras.Model) -> list[_Slot]:
     """Finds every place that holds a random generator."""
     return [
-        _Slot(layer, vars(layer), name)
+        _Slot(layer, vars(layer), _GENERATOR)
         for layer in model._flatten_layers(include_self=True, recursive=True)
-        for name, value in vars(layer).items()
-        if isinstance(value, backend.RandomGenerator)
+        if _GENERATOR in vars(layer)
     ]
 
 
