@@ -19,7 +19,9 @@ Without loss. Survivors take over what removed channels gave the next layer (`co
 all weights and optimizer state of the survivors are inherited.
 
 How much. A share of the remaining cost, the aggressiveness: raised while cuts are easy, lowered as
-they become hard, and when one is refused or does not heal.
+they become hard, and when one is refused or does not heal. The cost never falls faster than the
+training loss (both in logarithms, times a constant) or, if that is slower, than time goes by: what
+a network needs shows only when it has learned.
 
 Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
 on the same held-out clients. (Channels that carry next to no energy, dead ones say, go without a
@@ -87,6 +89,10 @@ class Constants:
       wanted_elasticity: Share of the allowed elasticity that the aggressiveness steers to: a
         network that is still learning fast shows little of what it will need later.
       free_energy: A cut that loses no more than this share of any group's energy needs no trial.
+      fall_per_progress: Allowed fall of the logarithm of the cost for a fall of the logarithm of
+        the training loss by 1: what a network needs shows only when it has learned.
+      fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
+        whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them double.
@@ -111,9 +117,11 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.15
+    elasticity_per_point: float = 0.12
     wanted_elasticity: float = 0.4
     free_energy: float = 1e-3
+    fall_per_progress: float = 1.6
+    fall_over_time: float = 2.2
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
@@ -170,8 +178,10 @@ class AutoPruning(base.PruningMethod):
         """
         if self._budget is not None:
             self._budget.check_reachable(model)
+        dense = cost.of(model)
         return {
             "phase": WAITING,
+            "dense": {what: getattr(dense, what) for what in _COSTS},
             "losses": [],
             "first_loss": None,
             "level": None,
@@ -296,10 +306,14 @@ class AutoPruning(base.PruningMethod):
         energies = ranking.energies(groups, model.get_weights())
         savings = _savings(model, groups)
         allowed = constants.elasticity_per_point * self._tolerance
+        room = self._room(state, observation)
+        if room < constants.least_aggressiveness:
+            return []
         seen = None
         for _ in range(constants.trials):
+            amount = min(room, state["aggressiveness"])
             selection = ranking.weakest(
-                groups, energies, savings, state["aggressiveness"], least_left=constants.least_left
+                groups, energies, savings, amount, least_left=constants.least_left
             )
             if not selection:
                 return [self._stop(state, "every layer is down to a single filter")]
@@ -329,6 +343,17 @@ class AutoPruning(base.PruningMethod):
         pause = 2 ** state["refusals"] * self._interval(observation)
         state["next_round"] = observation.round_num + pause
         return []
+
+    def _room(self, state: base.State, observation: base.Observation) -> float:
+        """Returns the share of the remaining cost that may go by now."""
+        constants = self._constants
+        learned = math.log(state["first_loss"] / max(_level(state["losses"]), 1e-9))
+        time = observation.round_num / observation.total_rounds - constants.start_fraction
+        time /= constants.end_fraction - constants.start_fraction
+        allowed = max(constants.fall_per_progress * learned, constants.fall_over_time * time)
+        now = cost.of(observation.model)
+        falls = [math.log(state["dense"][what] / getattr(now, what)) for what in _COSTS]
+        return 1.0 - math.exp(min(0.0, sum(falls) / len(falls) - allowed))
 
     def _scale_aggressiveness(self, state: base.State, factor: float) -> None:
         constants = self._constants

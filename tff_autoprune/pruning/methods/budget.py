@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 # A budget counts as met from here on. One filter of a small network can be more than this.
 TOLERANCE = 0.02
-# Channels that return to one group, and that go from another instead.
-_EXCHANGES = [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)]
+# Channels that return to one group (that go, if negative); another group makes up for them.
+_CHANGES = (0, 1, -1, 2, -2, 3, -3)
 # Models that are built and counted in the search for an exact fit.
 _CANDIDATES = 16
 # Corrections of the first-order estimate until the budget is no longer exceeded.
@@ -158,16 +158,15 @@ class _Search:
         savings = cost.per_channel(self._best, groups, self._budget.proxy)
         goal = (1 - TOLERANCE / 2) * self._budget.value
         options = []
-        for give, take in itertools.product(self._channels, [None, *self._channels]):
-            for given, taken in _EXCHANGES if take is not None else [(1, 0), (2, 0), (3, 0)]:
+        for first, second in itertools.permutations(self._channels, 2):
+            for change in _CHANGES:
+                missing = goal - self.reached - self._unit * change * savings[first]
+                saved = self._unit * savings[second]
+                others = round(missing / saved) if saved > 0 else 0
                 new = dict(self._counts)
-                new[give] -= given
-                if take is not None:
-                    new[take] += taken
+                new[first] -= change
+                new[second] -= others
                 possible = all(0 <= n < self._channels[name] for name, n in new.items())
-                if take == give or not possible or tuple(new.values()) in self._tried:
-                    continue
-                change = given * savings[give] - (taken * savings[take] if take else 0.0)
-                miss = abs(goal - self.reached - self._unit * change)
-                options.append((miss, tuple(new.items())))
+                if possible and tuple(new.values()) not in self._tried:
+                    options.append((abs(missing - others * saved), tuple(new.items())))
         return options
