@@ -4,7 +4,9 @@
 
 Writes DIR/tflite/{dense,pruned}.FORMAT.tflite and the section `export` of DIR/summary.json. Each
 file is run against its Keras model on held-out images; float32 must agree within --tolerance,
-otherwise nothing is written.
+otherwise nothing is written. With --qat_rounds (or export.qat_rounds in the configuration), the
+pruned model also trains some more rounds on the clients, rounding as int8 will, and is written as
+DIR/tflite/pruned_qat.full_int8.tflite.
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ _EXAMPLES = flags.DEFINE_integer(
 _TOLERANCE = flags.DEFINE_float(
     "tolerance", 1e-4, "Largest absolute difference of float32 outputs from Keras.", lower_bound=0
 )
+_QAT_ROUNDS = flags.DEFINE_integer(
+    "qat_rounds",
+    None,
+    "Federated rounds of fine-tuning for full_int8; the configuration's number by default.",
+    lower_bound=0,
+)
 
 
 def _print_result(name: str, entry: Mapping[str, Any]) -> None:
@@ -45,18 +53,45 @@ def _print_result(name: str, entry: Mapping[str, Any]) -> None:
     )
 
 
+def _fine_tuning(settings: dict[str, Any]) -> Any:
+    """Returns what trains a model for int8 with the settings of the run."""
+    import ml_collections
+
+    from tff_autoprune import export, federated
+    from tff_autoprune.program.training import federated_settings
+
+    def print_round(round_num: int, metrics: Mapping[str, float]) -> None:
+        print(f"int8 round {round_num}: loss {metrics['loss']:.4f}", flush=True)
+
+    def fine_tune(model: Any, data: Any, calibration: Any) -> Any:
+        engine_settings = federated_settings(ml_collections.ConfigDict(settings))
+        federated.runtime.start()
+        try:
+            return export.fine_tune(
+                model, data, settings, engine_settings, calibration, on_round=print_round
+            )
+        finally:
+            federated.runtime.stop()
+
+    return fine_tune
+
+
 def main(argv: Sequence[str]) -> None:
     """Exports; see the module."""
     del argv
     run = RunDirectory(_RUN_DIR.value).require("config", "summary")
     from tff_autoprune import config, export
 
+    settings = run.read_config()["config"]
+    if _QAT_ROUNDS.value is not None:
+        settings["export"]["qat_rounds"] = _QAT_ROUNDS.value
     export.export_run(
         run,
         config.load_data,
         formats_wanted=_FORMATS.value,
         count=_EXAMPLES.value,
         tolerance=_TOLERANCE.value,
+        fine_tune=_fine_tuning(settings) if settings["export"]["qat_rounds"] else None,
         on_result=_print_result,
     )
     print(f"wrote {run.tflite}")

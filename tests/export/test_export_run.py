@@ -51,7 +51,7 @@ def test_metadata_names_the_run_and_its_labels(exported_run):
 
 def test_exporting_again_gives_the_same_bytes(exported_run):
     before = {p.name: p.read_bytes() for p in exported_run.tflite.iterdir()}
-    section = export.export_run(exported_run, config_lib.load_data, ["float32"])
+    section = export.export_run(exported_run, config_lib.load_data, formats_wanted=["float32"])
     assert set(section) == {"dense.float32", "pruned.float32"}
     for name in section:
         assert (exported_run.path / section[name]["path"]).read_bytes() == before[f"{name}.tflite"]
@@ -68,7 +68,7 @@ def test_nothing_is_written_if_the_pixels_of_training_are_not_those_of_the_expor
         return dataclasses.replace(loaded, spec=dataclasses.replace(loaded.spec, pixels=pixels))
 
     with pytest.raises(UserError, match=r"within 0\.0001 of Keras.*nothing was written"):
-        export.export_run(trained_run, load_data, ["float32"])
+        export.export_run(trained_run, load_data, formats_wanted=["float32"])
     assert not trained_run.tflite.exists()
     assert "export" not in trained_run.read_summary()
 
@@ -104,7 +104,7 @@ def test_the_command_exports(trained_run):
 def test_a_damaged_model_file_is_named(trained_run):
     trained_run.pruned_model.write_bytes(b"PK not a model")
     with pytest.raises(UserError, match=r"pruned\.keras: expected a Keras model"):
-        export.export_run(trained_run, config_lib.load_data, ["float32"])
+        export.export_run(trained_run, config_lib.load_data, formats_wanted=["float32"])
 
 
 def test_examples_come_from_many_clients_and_then_fill_up():

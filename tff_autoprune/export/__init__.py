@@ -1,7 +1,8 @@
 """From a Keras model to `.tflite` files that an app can use without the source.
 
     Keras model ──> convert ──> check_parity ──> describe ──> RUN/tflite/NAME.FORMAT.tflite
-                    (bytes)     (against Keras)  (metadata)
+         │          (bytes)     (against Keras)  (metadata)
+         └──> fine_tune (federated, for int8) ──> the same again
 
     from tff_autoprune import export
 
@@ -20,7 +21,7 @@ from tff_autoprune.export.formats import FORMATS
 
 _HOME_OF_NAME = {
     "convert": "conversion",
-    "with_pixel_options": "pixels",
+    "deployable": "pixels",
     "Parity": "parity",
     "check_parity": "parity",
     "run_tflite": "interpreter",
@@ -28,6 +29,7 @@ _HOME_OF_NAME = {
     "read_metadata": "metadata",
     "ModelDescription": "metadata",
     "export_run": "run",
+    "fine_tune": "quantization_aware",
 }
 
 __all__ = ["FORMATS", *_HOME_OF_NAME]

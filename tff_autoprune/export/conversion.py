@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.export import formats
+from tff_autoprune.export import formats, native_messages
 
 # An app hands over bytes 0..255; with this scale and zero point 0 they are the quantized input.
 _PIXEL_SCALE = 1 / 255
@@ -51,7 +49,7 @@ def convert(
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
     _SETTINGS[format](converter, representative)
     try:
-        with _quiet_converter():
+        with native_messages.silenced():
             content = bytes(converter.convert())
     except Exception as error:  # The converter raises classes that it does not publish.
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -136,15 +134,3 @@ def _check_takes_bytes(content: bytes) -> None:
             "export format full_int8: expected representative images in [0, 1], found a range"
             f" of [{-zero_point * scale:.4g}, {(255 - zero_point) * scale:.4g}]."
         )
-
-
-@contextlib.contextmanager
-def _quiet_converter() -> Iterator[None]:
-    """Holds back the converter's notes on defaults, which no user can act on."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

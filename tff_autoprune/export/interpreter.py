@@ -6,6 +6,7 @@ import numpy as np
 from tflite_runtime import interpreter as tflite
 
 from tff_autoprune.errors import UserError
+from tff_autoprune.export import native_messages
 
 
 def make_interpreter(content: bytes, threads: int = 1) -> tflite.Interpreter:
@@ -19,8 +20,9 @@ def make_interpreter(content: bytes, threads: int = 1) -> tflite.Interpreter:
       UserError: If `content` is not a model that this runtime can run.
     """
     try:
-        interpreter = tflite.Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
+        with native_messages.silenced():
+            interpreter = tflite.Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"expected a TFLite model of built-in operations, found {error}."

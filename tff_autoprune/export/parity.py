@@ -61,7 +61,14 @@ def check_parity(
     Raises:
       UserError: If the outputs differ by more than `tolerance` or are not finite.
     """
-    expected = model.predict(images if model_images is None else model_images, _BATCH, verbose=0)
+    inputs = images if model_images is None else model_images
+    # Not `predict`, which traces the model anew for every call of this function.
+    expected = np.concatenate(
+        [
+            model(inputs[start : start + _BATCH], training=False).numpy()
+            for start in range(0, len(inputs), _BATCH)
+        ]
+    )
     found = interpreter.run_tflite(content, images)
     difference = float(np.max(np.abs(expected - found)))
     if not np.isfinite(difference):

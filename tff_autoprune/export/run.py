@@ -18,7 +18,7 @@ from tff_autoprune.export import conversion, examples, formats, metadata, parity
 from tff_autoprune.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from tff_autoprune.data import FederatedData
+    from tff_autoprune.data import DataSpec, FederatedData
 
 MODELS = ("dense", "pruned")
 _CALIBRATION_IMAGES = 128
@@ -58,12 +58,19 @@ def take_held_out(data: FederatedData, raw_data: FederatedData, count: int, seed
     return HeldOut(raw, processed, labels, calibration)
 
 
+# From a finished model, its data set and typical images as the model takes them, to a model of the
+# same architecture that is used to int8.
+FineTune = Callable[[tf.keras.Model, "FederatedData", np.ndarray], tf.keras.Model]
+
+
 def export_run(
     run: RunDirectory,
     load_data: Callable[[Mapping[str, Any]], FederatedData],
+    *,
     formats_wanted: Optional[Sequence[str]] = None,
     count: Optional[int] = None,
     tolerance: float = parity.FLOAT32_TOLERANCE,
+    fine_tune: Optional[FineTune] = None,
     on_result: Callable[[str, Mapping[str, Any]], None] = lambda name, entry: None,
 ) -> dict[str, Any]:
     """Converts, checks and describes both models of a run, in every format.
@@ -76,13 +83,14 @@ def export_run(
       formats_wanted: Keys of `FORMATS`; the configuration's by default.
       count: Number of held-out images to check with; the configuration's by default.
       tolerance: Largest absolute difference of float32 outputs from Keras.
+      fine_tune: If given, the pruned model is also exported as full_int8 after it.
       on_result: Called with "MODEL.FORMAT" and its summary entry after each check.
 
     Returns:
       The `export` section: {"MODEL.FORMAT": {"path", "bytes", "compressed_bytes",
-      "max_abs_difference", "top1_agreement", "accuracy", "keras_accuracy", "examples"}}.
-      The dense model is there for its size and speed: the run keeps it as it was before
-      training, so its accuracies are None.
+      "max_abs_difference", "top1_agreement", "accuracy", "keras_accuracy", "examples"}}. MODEL is
+      "dense", "pruned" or, after fine-tuning, "pruned_qat". The dense model is there for its size
+      and speed: the run keeps it as it was before training, so its accuracies are None.
 
     Raises:
       UserError: If a file of the run is missing, or a model cannot be converted or disagrees.
@@ -95,35 +103,23 @@ def export_run(
     data = load_data(config)
     raw_data = data if data.spec.pixels.identity else load_data(_without_pixel_options(config))
     held_out = take_held_out(data, raw_data, count, config["seed"])
-
-    contents: dict[str, bytes] = {}
-    section: dict[str, Any] = {}
     run_id = run_identity(stored, run)
-    for model_name in MODELS:
-        model = _load(getattr(run, f"{model_name}_model"))
-        deployable = pixels.deployable(model, data.spec.source_shape, data.spec.apply)
-        comparable = pixels.deployable(model, data.spec.image_shape)
-        for format_name in wanted:
-            content = conversion.convert(deployable, format_name, held_out.calibration)
-            result = parity.check_parity(
-                content,
-                comparable,
-                held_out.raw,
-                held_out.labels,
-                tolerance=tolerance if format_name == "float32" else None,
-                model_images=held_out.processed,
-            )
-            name = f"{model_name}.{format_name}"
-            figures = dataclasses.asdict(result)
-            if model_name == "dense":
+
+    exported: list[_Exported] = []
+
+    def export_model(name: str, model: tf.keras.Model, format_names: Sequence[str]) -> None:
+        for format_name in format_names:
+            result = _convert_and_check(model, format_name, data.spec, held_out, tolerance)
+            figures = dataclasses.asdict(result.parity)
+            if name == "dense":
                 figures.update(accuracy=None, keras_accuracy=None)
-            described = metadata.describe(
-                content,
+            content = metadata.describe(
+                result.content,
                 metadata.ModelDescription(
-                    name=f"{config['model']['name']} ({model_name})",
+                    name=f"{config['model']['name']} ({name})",
                     run_id=run_id,
                     format=format_name,
-                    image_shape=held_out.raw.shape[1:],
+                    image_shape=data.spec.source_shape,
                     labels=list(data.spec.label_names),
                     outputs="probabilities",
                     details={
@@ -133,18 +129,63 @@ def export_run(
                     },
                 ),
             )
-            contents[name] = described
-            section[name] = {
-                "path": f"tflite/{name}.tflite",
-                "bytes": len(described),
-                "compressed_bytes": len(zlib.compress(described, 9)),
+            entry = {
+                "path": f"tflite/{name}.{format_name}.tflite",
+                "bytes": len(content),
+                "compressed_bytes": len(zlib.compress(content, 9)),
                 **figures,
             }
-            on_result(name, section[name])
-    for name, content in contents.items():
-        files.write_bytes(run.path / section[name]["path"], content)
+            exported.append(_Exported(f"{name}.{format_name}", content, entry))
+            on_result(exported[-1].name, entry)
+
+    for name in MODELS:
+        export_model(name, _load(getattr(run, f"{name}_model")), wanted)
+    if fine_tune is not None:
+        typical = np.asarray(data.spec.apply(tf.constant(held_out.calibration)))
+        tuned = fine_tune(_load(run.pruned_model), data, typical)
+        export_model("pruned_qat", tuned, ["full_int8"])
+        with files.replacing(run.models / "pruned_qat.keras") as path:
+            tuned.save(path)
+    for one in exported:
+        files.write_bytes(run.path / one.entry["path"], one.content)
+    section = {one.name: one.entry for one in exported}
     run.update_summary(run_id=run_id, export=section)
     return section
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exported:
+    """A checked file, not yet written: "MODEL.FORMAT", its content and its summary entry."""
+
+    name: str
+    content: bytes
+    entry: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """A converted model without metadata, and how it compares with Keras."""
+
+    content: bytes
+    parity: parity.Parity
+
+
+def _convert_and_check(
+    model: tf.keras.Model, format_name: str, spec: DataSpec, held_out: HeldOut, tolerance: float
+) -> _Checked:
+    """Converts a trained model with its pixel options, and runs it against the one without."""
+    content = conversion.convert(
+        pixels.deployable(model, spec.source_shape, spec.apply), format_name, held_out.calibration
+    )
+    result = parity.check_parity(
+        content,
+        pixels.deployable(model, spec.image_shape),
+        held_out.raw,
+        held_out.labels,
+        tolerance=tolerance if format_name == "float32" else None,
+        model_images=held_out.processed,
+    )
+    return _Checked(content, result)
 
 
 def run_identity(stored_config: Mapping[str, Any], run: RunDirectory) -> str:

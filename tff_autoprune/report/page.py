@@ -220,13 +220,14 @@ def _export_rows(figures: SummaryFigures, exports: Mapping[str, Any]) -> list[di
     rows = []
     for name in exports:
         model, _, format_name = name.partition(".")
-        if model != "pruned":
+        if model == "dense":
             continue
         dense = f"export/dense.{format_name}/bytes"
         path = f"export/{name}"
         rows.append(
             {
                 "format": format_name,
+                "fine_tuned": model == "pruned_qat",
                 "dense_bytes": figures.show(dense, size),
                 "bytes": figures.show(f"{path}/bytes", size),
                 "sizes": (figures.at(dense), figures.at(f"{path}/bytes")),

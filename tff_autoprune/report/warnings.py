@@ -20,13 +20,18 @@ def of(run: RunData) -> list[str]:
     if pending:
         found.append("The run ended before its last cut was judged.")
     exported = summary.get("export", {})
-    quantized = exported.get("pruned.full_int8", {})
-    if quantized.get("accuracy") is not None:
-        loss = quantized["keras_accuracy"] - quantized["accuracy"]
+    quantized = exported.get("pruned_qat.full_int8") or exported.get("pruned.full_int8", {})
+    float32 = exported.get("pruned.float32", {})
+    if quantized.get("accuracy") is not None and float32.get("accuracy") is not None:
+        loss = float32["accuracy"] - quantized["accuracy"]
         if loss > _QUANTIZATION_LOSS:
             found.append(
-                f"Full int8 loses {100 * loss:.1f} points of accuracy; export.qat_rounds trains the"
-                " model for it."
+                f"Full int8 loses {100 * loss:.1f} points of accuracy"
+                + (
+                    ", even after training for it."
+                    if "pruned_qat.full_int8" in exported
+                    else "; `scripts/export.py --qat_rounds=10` trains the model for it."
+                )
             )
     examples = min((entry["examples"] for entry in exported.values()), default=_MINIMUM_EXAMPLES)
     if examples < _MINIMUM_EXAMPLES:

@@ -1,0 +1,261 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from tff_autoprune.report import page, plots, run_data, write
+from tff_autoprune.run_directory import RunDirectory
+
+VOID_TAGS = ("meta", "link", "br", "input", "img", "hr")
+
+
+class Outline(HTMLParser):
+    """What a page is made of, without its scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        # The plotting library is most of the page and none of its outline.
+        text = re.sub(r"(<script>).*?(</script>)", r"\1\2", text, flags=re.DOTALL)
+        self.tags, self.ids, self.headings, self.stack, self.words = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in VOID_TAGS:
+            self.stack.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.stack):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def written(run):
+    """The page as the command writes it."""
+    return Outline(write.write_report(run.path).read_text(encoding="utf-8"))
+
+
+def rendered(run):
+    """The page without what needs the models, which takes seconds to load."""
+    return Outline(page.render_run(run_data.load(run.path)))
+
+
+def test_the_page_is_sound_and_self_contained(exported_run):
+    outline = written(exported_run)
+    assert not outline.stack
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.headings[0] == 1 and outline.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:]))
+    for _, attributes in outline.tags:
+        assert not attributes.get("src")
+        assert attributes.get("href", "#").startswith(("#", "data:"))
+        assert attributes.get("aria-labelledby", outline.ids[0]) in outline.ids
+
+    images = [a for _, a in outline.tags if a.get("role") == "img"]
+    assert len(images) == 4
+    assert all(len(a["aria-label"]) > 40 for a in images)
+
+
+def test_the_headline_is_the_result(exported_run):
+    summary = exported_run.read_summary()
+    saved = 100 * (1 - summary["pruned"]["parameters"] / summary["dense"]["parameters"])
+    text = rendered(exported_run).text
+    assert f"{saved:.0f} % fewer parameters" in text
+    assert f"{100 * summary['accuracy']['test']:.1f} % accurate" in text
+
+
+def test_every_cut_is_listed(exported_run):
+    text = rendered(exported_run).text
+    assert "All 4 cuts" in text
+    assert text.count("taken back") >= 2
+
+
+def test_plots_are_written(exported_run):
+    assert plots.write(run_data.load(exported_run.path))
+    found = {path.name for path in exported_run.plots.iterdir()}
+    assert found == {"training.png", "filters.png", "latency.png"}
+    for name in found:
+        with Image.open(exported_run.plots / name) as image:
+            assert image.width > 1000 and len(image.getcolors(2**24)) > 20
+
+
+@pytest.mark.parametrize(
+    ("missing", "gone"),
+    [
+        ("benchmark", "Latency on this host"),
+        ("export", "Exported models"),
+        ("metrics", "How it went"),
+        ("pruning", "All 4 cuts"),
+    ],
+)
+def test_what_a_run_does_not_have_yet_is_left_out(exported_run, missing, gone):
+    assert gone in rendered(exported_run).text
+    if missing in ("benchmark", "export"):
+        summary = exported_run.read_summary()
+        del summary[missing]
+        exported_run.summary.write_text(json.dumps(summary))
+    else:
+        getattr(exported_run, missing).unlink()
+    outline = rendered(exported_run)
+    assert gone not in outline.text
+    assert "fewer parameters" in outline.text
+
+
+def test_a_run_without_models_has_no_drawing(exported_run):
+    assert "The network, before and after" in written(exported_run).text
+    exported_run.pruned_model.unlink()
+    assert "The network, before and after" not in written(exported_run).text
+
+
+def test_a_summary_alone_is_enough(exported_run):
+    """A run that was interrupted early has little; the page says so instead of failing."""
+    exported_run.summary.write_text(json.dumps({"schema_version": 1, "rounds_completed": 3}))
+    for name in ("metrics", "pruning", "dense_model", "pruned_model"):
+        getattr(exported_run, name).unlink()
+    assert "The run ended after 3 of 16 rounds." in rendered(exported_run).text
+
+
+def test_user_text_cannot_become_markup(exported_run):
+    stored = exported_run.read_config()
+    stored["config"]["data"]["name"] = "</script><img src=x onerror=alert(1)>"
+    exported_run.config.write_text(json.dumps(stored))
+    outline = rendered(exported_run)
+    assert not [tag for tag, _ in outline.tags if tag == "img"]
+    assert "onerror=alert(1)" in outline.text
+
+
+def change_summary(run, change):
+    summary = run.read_summary()
+    change(summary)
+    run.summary.write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (lambda s: s.update(rounds_completed=9), "The run ended after 9 of 16 rounds"),
+        (
+            lambda s: s["export"]["pruned.full_int8"].update(
+                accuracy=s["export"]["pruned.float32"]["accuracy"] - 0.02
+            ),
+            "Full int8 loses 2.0 points",
+        ),
+        (
+            lambda s: s["export"]["pruned.float16"].update(examples=40),
+            "on 40 held-out images only",
+        ),
+        (
+            lambda s: s["benchmark"]["host"].update(load=7.5, cores=2),
+            "busy during the benchmark (load 7.5 on 2 cores)",
+        ),
+        (
+            lambda s: s["benchmark"].update(speedup_interval95=[0.9, 1.3]),
+            "cannot tell the two models' speed apart",
+        ),
+        (lambda s: s["faults"].update(failed_clients=5), "5 times a sampled client"),
+    ],
+)
+def test_doubts_are_at_the_top(exported_run, change, warning):
+    def calm(summary):
+        summary["benchmark"]["host"]["load"] = 0.1
+        summary["benchmark"]["speedup_interval95"] = [1.5, 1.6]
+
+    change_summary(exported_run, calm)
+    assert warning not in rendered(exported_run).text
+    change_summary(exported_run, change)
+    assert warning in rendered(exported_run).text
+
+
+def test_device_results_are_shown_with_their_backend(exported_run):
+    folder = exported_run.path / "android"
+    folder.mkdir()
+    (folder / "speedups.csv").write_text(
+        "device_title,model,baseline,speedup,low,high,verdict,configuration\n"
+        'Pixel 6 (loopback double),pruned.float32,dense.float32,2.5,2.1,2.9,faster,"cpu, big"\n'
+        'Pixel 6 (loopback double),pruned.float32,dense.float32,,,,too few rounds,"gpu, big"\n'
+    )
+    (folder / "measurements.csv").write_text(
+        "device_title,model,valid,latency_us,configuration\n"
+        'Pixel 6 (loopback double),dense.float32,True,5000,"cpu, big"\n'
+        'Pixel 6 (loopback double),dense.float32,False,9000,"cpu, big"\n'
+        'Pixel 6 (loopback double),pruned.float32,True,2000,"cpu, big"\n'
+    )
+    text = rendered(exported_run).text
+    assert "Pixel 6 (loopback double)" in text
+    assert "5.00 ms 2.00 ms 2.50× 2.10 to 2.90 faster" in text
+    assert "– – – – too few rounds" in text
+
+
+@pytest.fixture
+def two_runs(exported_run):
+    """The run and a copy that claims to be dense and more accurate."""
+    dense = RunDirectory(exported_run.path.with_name("dense"))
+    shutil.copytree(exported_run.path, dense.path)
+    stored = dense.read_config()
+    stored["config"]["pruning"]["method"] = "none"
+    dense.config.write_text(json.dumps(stored))
+
+    def unpruned(summary):
+        summary["pruned"] = summary["dense"]
+        summary["accuracy"]["test"] = exported_run.read_summary()["accuracy"]["test"] + 0.01
+        del summary["export"]["pruned.full_int8"]
+
+    change_summary(dense, unpruned)
+    return dense, exported_run
+
+
+def test_runs_are_compared_side_by_side(two_runs, tmp_path):
+    text = page.render_comparison([run_data.load(run.path) for run in two_runs])
+    outline = Outline(text)
+    dense, pruned = (run.read_summary() for run in two_runs)
+    saved = 100 * (1 - pruned["pruned"]["parameters"] / dense["pruned"]["parameters"])
+    assert f"{saved:.0f} % fewer parameters, accuracy −1.0 points" in outline.text
+    assert "pruning.method none auto" in outline.text
+    shown = [a for tag, a in outline.tags if tag == "data"]
+    parameters = [a["value"] for a in shown if a["data-path"] == "pruned/parameters"]
+    assert parameters == [str(s["pruned"]["parameters"]) for s in (dense, pruned)]
+    assert [a["data-run"] for a in shown][:2] == ["dense", "run"]
+    # The better accuracy and the fewer parameters are marked, equal figures are not.
+    best = sum(a.get("class") == "best" for tag, a in outline.tags if tag == "td")
+    assert best >= 3
+
+
+def test_the_command_compares(two_runs):
+    out = two_runs[0].path.parent / "compared.html"
+    done = subprocess.run(
+        [sys.executable, "scripts/report.py", *(str(r.path) for r in two_runs), f"--out={out}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert out.exists() and all(run.report.exists() for run in two_runs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "name at least one run directory"), (["/nowhere/run"], "is not a folder")],
+)
+def test_the_command_fails_in_one_line(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "scripts/report.py", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and message in done.stderr
