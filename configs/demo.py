@@ -10,7 +10,7 @@ def get_config():
     config.data.invert = True
     config.model.name = "cnn"
     config.federated.rounds = 60
-    config.federated.client_learning_rate = 3e-3
-    config.federated.client_learning_rate_schedule = "cosine"
+    config.federated.client_learning_rate = 6e-3
+    config.federated.client_learning_rate_schedule = "linear"
     config.pruning.method = "auto"
     return config
