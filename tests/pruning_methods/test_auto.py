@@ -122,17 +122,57 @@ def test_a_cut_that_does_not_heal_is_taken_back():
     assert not later or later[0] > restore + 2  # It is not tried again at once.
 
 
-def test_cuts_become_bolder_while_they_are_easy_and_penalty_follows_the_loss():
-    method = auto.AutoPruning()
-    state = method.initialize(cnn())
-    assert method.controls(state) == base.Controls(penalty=0.0, learning_rate_scale=1.0)
+def test_cuts_become_bolder_while_they_are_easy():
     outcome = run(
-        method, cnn((32, 48)), rounds=ROUNDS, train_loss=learning, held_out_loss=lambda _: 1.0
+        auto.AutoPruning(),
+        cnn((32, 48)),
+        rounds=ROUNDS,
+        train_loss=lambda r, _: 2.0 * 0.8**r,
+        held_out_loss=lambda _: 1.0,
     )
-    sizes = [size for number, size in enumerate(outcome.sizes)]
     cuts = outcome.rounds(base.Action.CUT)
-    shares = [math.log(sizes[r - 1] / sizes[r]) for r in cuts[:6]]
+    shares = [math.log(outcome.sizes[r - 1] / outcome.sizes[r]) for r in cuts[:6]]
     assert shares[-1] > 1.5 * shares[0]
+
+
+def test_the_cost_falls_no_faster_than_the_network_learns():
+    constants = auto.Constants()
+
+    def final_fall(loss_per_round):
+        dense = cnn((32, 48))
+        outcome = run(
+            auto.AutoPruning(),
+            dense,
+            rounds=ROUNDS,
+            train_loss=lambda r, _: 2.0 * loss_per_round**r,
+            held_out_loss=lambda _: 1.0,
+        )
+        first = outcome.sizes[int(0.2 * ROUNDS)]
+        return math.log(dense.count_params() / first)
+
+    slow, fast = final_fall(0.985), final_fall(0.85)
+    learned = -math.log(0.985) * 0.2 * ROUNDS
+    time = (0.2 - constants.start_fraction) / (constants.end_fraction - constants.start_fraction)
+    allowed = max(constants.fall_per_progress * learned, constants.fall_over_time * time)
+    assert slow < 1.3 * allowed < fast
+
+
+def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
+    method, model = auto.AutoPruning(), cnn()
+    state = method.initialize(model)
+    assert method.controls(state) == base.Controls(penalty=0.0, learning_rate_scale=1.0)
+    shares = []
+    losses = [2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.95, 0.9, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    for number, loss in enumerate(losses, start=1):
+        observation = base.Observation(
+            number, 60, model, None, {"loss": loss}, None, lambda _: {"loss": 1.0}
+        )
+        state, _ = method.step(state, observation)
+        shares.append(state["penalty_share"])
+    rising = shares[:10]
+    assert rising == sorted(rising) and rising[-1] > rising[0]
+    assert min(shares[10:]) <= 0.5 * rising[-1]
+    assert method.controls(state).penalty > 0
 
 
 @pytest.mark.parametrize("what", ["parameters", "flops", "bytes"])

@@ -66,6 +66,8 @@ WAITING, SEARCHING, HEALING = "waiting", "searching", "healing"
 _MAD_TO_SD = 1.4826
 # Rounds that the noise of the training loss is estimated from.
 _NOISE_ROUNDS = 20
+# Rounds that a level of the training loss is the mean of, at most.
+_LEVEL_ROUNDS = 5
 # What a cut shall save, in equal shares.
 _COSTS = ("parameters", "flops")
 
@@ -97,6 +99,9 @@ class Constants:
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them double.
       noise: Standard errors by which the loss may miss its level from before a cut.
+      unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
+      negligible_loss: Losses below this share of the first round's count as this large when a
+        relative rise is computed.
       patience: Intervals that a cut may take to heal.
       first_penalty: The group lasso as a share of the training loss when the search begins.
       most_penalty: Largest share; it grows while the training loss falls, and is halved when it
@@ -125,6 +130,8 @@ class Constants:
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
+    unhealed_per_point: float = 0.02
+    negligible_loss: float = 0.2
     patience: int = 4
     first_penalty: float = 0.03
     most_penalty: float = 0.12
@@ -256,7 +263,7 @@ class AutoPruning(base.PruningMethod):
     def _size_penalty(self, state: base.State, model: tf.keras.Model) -> None:
         """Revises the penalty's share of the training loss, and sets the penalty to it."""
         constants, level = self._constants, _level(state["losses"])
-        if level > state["best_level"] * (1 + 2 * self._slack(state, len(state["losses"]))):
+        if self._rise(state, state["best_level"], level) > 2 * self._slack(state, level):
             state["penalty_share"] /= 2
         else:
             share = constants.penalty_growth * state["penalty_share"]
@@ -265,11 +272,17 @@ class AutoPruning(base.PruningMethod):
         lasso = float(group_lasso(model)(model.trainable_weights))
         state["penalty"] = state["penalty_share"] * level / lasso if lasso > 0 else 0.0
 
-    def _slack(self, state: base.State, rounds: int) -> float:
-        """Relative difference of two levels of the training loss that may be mere noise."""
+    def _rise(self, state: base.State, before: float, after: float) -> float:
+        """Relative rise of a loss. A loss near 0 may multiply without a loss of accuracy."""
+        floor = self._constants.negligible_loss * state["first_loss"]
+        return (after - before) / max(before, floor, 1e-9)
+
+    def _slack(self, state: base.State, before: float) -> float:
+        """Rise of the level of the training loss that is mere noise, or may be tolerated."""
         # Both levels are means of a few rounds; their difference has the noise of both.
-        noise = _noise(state["losses"]) * math.sqrt(2 / _window(rounds))
-        return self._constants.noise * noise
+        deviation = _noise(state["losses"]) * math.sqrt(2 / _LEVEL_ROUNDS)
+        noise = self._constants.noise * self._rise(state, before, before * (1 + deviation))
+        return noise + self._constants.unhealed_per_point * self._tolerance
 
     # ------------------------------------------------------------ has the last cut healed?
 
@@ -280,9 +293,8 @@ class AutoPruning(base.PruningMethod):
         constants = self._constants
         since = observation.round_num - state["cut_round"]
         before, after = state["level"], _level(state["losses"][-since:])
-        effect = after / before - 1.0
-        slack = self._slack(state, since)
-        figures = f"training loss {before:.3f} -> {after:.3f}, noise {slack * before:.3f}"
+        effect, slack = self._rise(state, before, after), self._slack(state, before)
+        figures = f"training loss {before:.3f} -> {after:.3f}, {effect:+.1%} of {slack:.1%} allowed"
         if effect <= slack or self._budget is not None:
             state.update(phase=SEARCHING)
             return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
@@ -326,7 +338,7 @@ class AutoPruning(base.PruningMethod):
                 return [decision]
             seen = observation.evaluate(model) if seen is None else seen
             candidate = _without(model, selection, weights)
-            rise = observation.evaluate(candidate)["loss"] / max(seen["loss"], 1e-9) - 1.0
+            rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
             elasticity = rise / max(1e-9, _relative_fall(model, candidate))
             if elasticity <= allowed:
                 reason = f"pays: held-out loss {rise:+.1%}, elasticity {elasticity:.2f}"
@@ -423,8 +435,8 @@ def _restores(decisions: Sequence[base.Decision]) -> bool:
 
 
 def _window(rounds: int) -> int:
-    """Number of rounds that a level of the loss is the mean of: the recent half, 5 at most."""
-    return max(1, min(5, (rounds + 1) // 2))
+    """Number of rounds that a level of the loss is the mean of: the recent half, a few at most."""
+    return max(1, min(_LEVEL_ROUNDS, (rounds + 1) // 2))
 
 
 def _level(losses: Sequence[float]) -> float:
