@@ -190,7 +190,9 @@ def _end_label(x: float, y: float, axis: str) -> dict[str, Any]:
         "yref": axis,
         "xanchor": "right",
         "yanchor": "bottom",
-        "yshift": 5,
+        "yshift": 6,
+        "bgcolor": "var(--card)",
+        "opacity": 0.9,
         "showarrow": False,
         "font": {"color": PRUNED, "size": 13},
     }

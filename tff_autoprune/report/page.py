@@ -123,7 +123,7 @@ def _headline(run: RunData) -> str:
         saved = 1 - summary["pruned"]["parameters"] / summary["dense"]["parameters"]
         parts.append(f"{100 * saved:.0f} % fewer parameters" if saved else "The dense model")
     speedup = summary.get("benchmark", {}).get("speedup")
-    if speedup and parts and speedup > 1:
+    if speedup and parts and round(speedup, 1) > 1:
         parts.append(f"{text.times(speedup)} faster")
     accuracy = summary.get("accuracy", {}).get("test")
     if accuracy is not None:
