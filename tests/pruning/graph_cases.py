@@ -66,7 +66,7 @@ def _residual(x, i):
     return x + conv(8, 3, name="b")(x)
 
 
-@case(a=0, b=0)
+@case(a=8, b=0)
 def _added_to_the_input(x, i):
     return conv(3, name="b")(x) + i
 
@@ -241,7 +241,7 @@ def _unknown_layer(x, i):
     return L.Lambda(lambda t: 2 * t)(x)
 
 
-@case(a=8, b=5)
+@case(c=8, b=5)
 def _shared_layer(x, i):
     layer = conv(5, name="b")
     return layer(x) * layer(conv(8, name="c")(i))
@@ -266,7 +266,7 @@ def _nested_with_named_inputs(x, i):
     return inner({"p": x, "q": i})
 
 
-@case(a=8)
+@case(c=8)
 def _nested_called_twice(x, i):
     inner = tf.keras.Sequential([L.InputLayer((8, 8, 8)), L.ReLU()])
     return inner(x) + conv(8, name="z2")(inner(conv(8, name="c")(i)))

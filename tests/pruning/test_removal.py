@@ -212,7 +212,8 @@ def test_round_trips(make, way, tmp_path):
         again = tf.keras.models.load_model(tmp_path / f"model.{way}")
     elif way == "saved_model":
         smaller.export(tmp_path / "model")
-        again = tf.saved_model.load(tmp_path / "model").serve
+        loaded = tf.saved_model.load(tmp_path / "model")
+        again = loaded.serve
     elif way == "weights":
         smaller.save_weights(tmp_path / "weights.h5")
         again = pruning.plan_removal(model, half(model)).apply(reinitialize=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from tff_autoprune.pruning.call import Call
 from tff_autoprune.pruning.registry import register_layer
@@ -20,3 +21,8 @@ def _layer_scale(call: Call) -> TracedTensor:
 @register_layer(StochasticDepth)
 def _stochastic_depth(call: Call) -> TracedTensor:
     return call.same(call.x)
+
+
+@register_layer(CustomScaleLayer)
+def _scaled_sum(call: Call) -> TracedTensor:
+    return call.elementwise(call.inputs, f"is added by '{call.path}' to values that must stay")
