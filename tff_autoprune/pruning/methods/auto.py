@@ -122,11 +122,11 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.12
-    wanted_elasticity: float = 0.4
+    elasticity_per_point: float = 0.2
+    wanted_elasticity: float = 0.3
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.6
-    fall_over_time: float = 2.2
+    fall_per_progress: float = 1.8
+    fall_over_time: float = 2.5
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
@@ -137,7 +137,7 @@ class Constants:
     most_penalty: float = 0.12
     penalty_growth: float = 1.3
     least_left: float = 0.5
-    width_exponent: float = 0.4
+    width_exponent: float = 0.6
 
 
 class AutoPruning(base.PruningMethod):
@@ -352,7 +352,7 @@ class AutoPruning(base.PruningMethod):
         if state["refusals"] >= constants.refusals:
             reason = f"no cut pays any more: elasticity {elasticity:.2f}, allowed {allowed:.2f}"
             return [self._stop(state, reason)]
-        pause = 2 ** state["refusals"] * self._interval(observation)
+        pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
         state["next_round"] = observation.round_num + pause
         return []
 
