@@ -19,7 +19,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import flags
+
+from tff_autoprune import cli
 
 _MODELS = flags.DEFINE_list(
     "models", ["big", "small", "resnet", "inception"], "Networks: big, small, resnet, inception."
@@ -215,4 +217,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)
