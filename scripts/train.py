@@ -32,6 +32,9 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Describe the run instead of star
 _WORKERS = flags.DEFINE_list(
     "workers", [], "HOST:PORT of running scripts/worker.py, to spread the clients over."
 )
+_TLS_CA = flags.DEFINE_string("tls_ca", None, "PEM file: who signs the workers' certificates.")
+_TLS_CERTIFICATE = flags.DEFINE_string("tls_certificate", None, "PEM file: this machine's.")
+_TLS_KEY = flags.DEFINE_string("tls_key", None, "PEM file: its private key.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,9 +44,14 @@ def main(argv: Sequence[str]) -> None:
     config = config_lib.read_flag(_CONFIG)
     if not _RUN_DIR.value and not _DRY_RUN.value:
         raise UserError("--run_dir: name a folder for the run, e.g. --run_dir=runs/demo.")
+    tls_files = (_TLS_CA.value, _TLS_CERTIFICATE.value, _TLS_KEY.value)
+    if any(tls_files) and not all(tls_files):
+        raise UserError("--tls_ca, --tls_certificate and --tls_key must be given together.")
     from tff_autoprune import federated, program
+    from tff_autoprune.federated.execution import remote
 
-    federated.runtime.start(workers=_WORKERS.value)
+    tls = remote.Tls(*tls_files) if all(tls_files) else None
+    federated.runtime.start(workers=_WORKERS.value, tls=tls)
     try:
         if _DRY_RUN.value:
             print(program.describe(config))
