@@ -45,11 +45,14 @@ class Graph:
         self.used.update(id(x) for x in tensors)
 
 
-def build(steps, channels=3):
+def build(steps, channels=3, applied=None):
+    """Returns the model; the names of the operations that took part are added to `applied`."""
     graph = Graph(channels)
     for name, a, b, c in steps:
         made = OPERATIONS[name](graph, a, b, c)
         if made is not None:
+            if applied is not None:
+                applied.append(name)
             *operands, result = made
             graph.use(*operands)
             results = result if isinstance(result, list) else [result]

@@ -34,8 +34,8 @@ def check(steps, seed):
     images = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
     assert pruning.difference(removal, smaller, images) <= TOLERANCE
     assert smaller.count_params() == sum(a.size for a in removal.slice_weights(model.get_weights()))
-    # A name stands for the same layer before and after.
-    assert {g.name.split("#")[0] for g in groups} == {
+    # Names stay. New ones can appear: a grouped convolution with one group left is an ordinary one.
+    assert {g.name.split("#")[0] for g in groups} <= {
         g.name.split("#")[0] for g in pruning.find_filter_groups(smaller)
     }
 
@@ -59,9 +59,7 @@ def test_many_random_graphs_compute_the_same(steps, seed):
 def test_every_operation_applies(name):
     # A generator that never builds an operation would prove nothing about it.
     prepare = [("conv2d", 0, 0, 6), ("to_sequence", 1, 1, 0), ("flatten", 0, 0, 0)]
-    plain = random_graphs.build(prepare)
     applied = []
     for variant in range(3):
-        model = random_graphs.build([*prepare, (name, variant, variant, variant + 1)])
-        applied.append(len(model.layers) > len(plain.layers))
-    assert any(applied)
+        random_graphs.build([*prepare, (name, variant, variant, variant + 1)], applied=applied)
+    assert name in applied[len(prepare) :]
