@@ -9,7 +9,7 @@ def get_config():
     config.data.name = "fontwriters"
     config.data.invert = True
     config.model.name = "cnn"
-    config.federated.rounds = 60
+    config.federated.rounds = 80
     config.federated.client_learning_rate = 6e-3
     config.federated.client_learning_rate_schedule = "linear"
     config.pruning.method = "auto"
