@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 METHODS = ["none", "paper", "auto", "uniform", "unstructured"]
 
 
-def compare(out, *flags):
+def compare(out, *flags, rounds=3):
     return subprocess.run(
         [
             sys.executable,
@@ -20,9 +20,7 @@ def compare(out, *flags):
             f"--out={out}",
             *flags,
             "--",
-            "--config.federated.rounds=6",
-            "--config.federated.clients_per_round=2",
-            "--config.federated.local_epochs=1",
+            f"--config.federated.rounds={rounds}",
             "--config.federated.evaluate_every=2",
             "--config.pruning.target_parameters=2000",
             "--config.pruning.uniform_round=2",
@@ -39,16 +37,17 @@ def compare(out, *flags):
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     path = tmp_path_factory.mktemp("comparison")
-    done = compare(path, f"--methods={','.join(METHODS)}")
+    done = compare(path, f"--methods={','.join(METHODS)}", rounds=20)
     assert done.returncode == 0, done.stderr
     return path
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_method(out):
     table = pd.read_csv(out / "comparison.csv", index_col="method")
     assert list(table.index) == METHODS
     assert (table["runs"] == 1).all()
-    assert (table["rounds"] == 6).all()
+    assert (table["rounds"] == 20).all()
     assert table["tflite_bytes"].gt(0).all()
     assert table["latency_ms"].gt(0).all()
     dense = table.loc["none"]
@@ -61,6 +60,7 @@ def test_the_table_has_a_row_for_each_method(out):
     assert table.loc["auto", "total_bytes"] < dense["total_bytes"]
 
 
+@pytest.mark.slow
 def test_files_for_people_are_written(out):
     text = (out / "comparison.md").read_text()
     assert all(f"| {method} |" in text for method in METHODS)
@@ -69,10 +69,11 @@ def test_files_for_people_are_written(out):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_run_again(out):
     times = {path: path.stat().st_mtime_ns for path in out.glob("*/seed_0/models/*.keras")}
     assert len(times) == 2 * len(METHODS)
-    assert compare(out, f"--methods={','.join(METHODS)}").returncode == 0
+    assert compare(out, f"--methods={','.join(METHODS)}", rounds=20).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
