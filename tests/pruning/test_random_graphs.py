@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from tff_autoprune import pruning
 
 NUMBER = st.integers(0, 29)
+# Minutes of work; run by `make test-slow`.
+pytestmark = pytest.mark.slow
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(sorted(random_graphs.OPERATIONS)), NUMBER, NUMBER, NUMBER),
     min_size=1,
@@ -48,7 +51,6 @@ def test_random_graphs_compute_the_same(steps, seed):
     check(steps, seed)
 
 
-@pytest.mark.slow
 @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS, st.integers(0, 2**32 - 1))
 def test_many_random_graphs_compute_the_same(steps, seed):
