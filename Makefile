@@ -47,10 +47,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/report.py --run_dir=runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: lint
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tff_autoprune.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow_federated as tff
 
+# Examples of a client that are read at a time.
+_READ_BATCH = 4096
 # Clients whose labels are read where reading them means parsing images from a file.
 _MAX_LABEL_READS = 100
 
@@ -40,14 +44,18 @@ def client_arrays(
     Returns:
       Images float32 [n, h, w, c] in [0, 1] and labels int32 [n]. Those of this package need no
       `tf.data` pipeline for it.
+
+    Raises:
+      UserError: If the client has no examples.
     """
     if hasattr(client_data, "client_arrays"):
         return client_data.client_arrays(client_id)
-    examples = list(client_data.create_tf_dataset_for_client(client_id).as_numpy_iterator())
-    return (
-        np.stack([image for image, _ in examples]),
-        np.asarray([label for _, label in examples], np.int32),
-    )
+    dataset = client_data.create_tf_dataset_for_client(client_id)
+    batches = list(dataset.batch(_READ_BATCH).as_numpy_iterator())
+    if not batches:
+        raise UserError(f"data: client {client_id} has no examples.")
+    images, labels = (np.concatenate(parts) for parts in zip(*batches))
+    return images.astype(np.float32, copy=False), labels.astype(np.int32, copy=False)
 
 
 def _labels(client_data: tff.simulation.datasets.ClientData, client_id: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_autoprune import data
 from tff_autoprune.errors import UserError
 
 
@@ -48,29 +49,6 @@ def sample_clients(
     return [ids[i] for i in picked]
 
 
-def client_arrays(
-    client_data: tff.simulation.datasets.ClientData, client_id: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads all examples of a client.
-
-    Args:
-      client_data: Yields (image, label).
-      client_id: One of its clients.
-
-    Returns:
-      Images float32 [n, h, w, c] and labels int32 [n].
-
-    Raises:
-      UserError: If the client has no examples.
-    """
-    dataset = client_data.create_tf_dataset_for_client(client_id)
-    batches = list(dataset.batch(4096).as_numpy_iterator())
-    if not batches:
-        raise UserError(f"data: client {client_id} has no examples.")
-    images, labels = (np.concatenate(parts) for parts in zip(*batches))
-    return images.astype(np.float32, copy=False), labels.astype(np.int32, copy=False)
-
-
 def client_dataset(
     client_data: tff.simulation.datasets.ClientData,
     client_id: str,
@@ -97,7 +75,7 @@ def client_dataset(
     Returns:
       A data set of (float32 [b, h, w, c], int32 [b]); it gives the same batches every time.
     """
-    images, labels = client_arrays(client_data, client_id)
+    images, labels = data.client_arrays(client_data, client_id)
     chosen, _ = _split(client_id, len(labels), seed, held_out_fraction)
     chosen = chosen[:max_examples]
     generator = _generator(seed, _number(client_id), round_num + 1)
@@ -125,7 +103,7 @@ def held_out_dataset(
     Returns:
       A data set of (float32 [b, h, w, c], int32 [b]), possibly without elements.
     """
-    images, labels = client_arrays(client_data, client_id)
+    images, labels = data.client_arrays(client_data, client_id)
     _, chosen = _split(client_id, len(labels), seed, held_out_fraction)
     return _batches(images[chosen], labels[chosen], batch_size)
 
