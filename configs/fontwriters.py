@@ -1,0 +1,17 @@
+"""The embedded writers, 200 rounds: what the results of the README are measured with.
+
+Other networks: --config.model.name=inception, or resnet with --config.model.normalization=group.
+"""
+
+from tff_autoprune import config as config_lib
+
+
+def get_config():
+    """Returns the configuration."""
+    config = config_lib.default()
+    config.data.name = "fontwriters"
+    config.data.invert = True
+    config.federated.rounds = 200
+    config.federated.client_learning_rate = 4e-3
+    config.federated.client_learning_rate_schedule = "linear"
+    return config
