@@ -39,6 +39,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
         _fail(error)
+    except BrokenPipeError:  # `--help | head` has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     # A config file is the user's own Python, run while flags are parsed: anything can come out.
     except Exception as error:
         _fail(f"--config: {type(error).__name__}: {error}")

@@ -17,9 +17,12 @@ from absl import flags
 from ml_collections import config_dict
 
 from tff_autoprune.errors import UserError
+from tff_autoprune.export.formats import FORMATS
 
 if TYPE_CHECKING:
-    from tff_autoprune.data import FederatedData
+    import tensorflow as tf
+
+    from tff_autoprune.data import DataSpec, FederatedData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,6 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
 SCHEDULES = ("constant", "cosine", "linear")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
 METHODS = ("none", "paper", "uniform", "unstructured", "auto")
-FORMATS = ("float32", "float16", "dynamic_int8", "full_int8")
 
 SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
     "seed": _at_least(int, 0, 0, "Everything random derives from it."),
@@ -149,7 +151,7 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
     },
     "export": {
         "formats": Field(
-            FORMATS,
+            tuple(FORMATS),
             tuple,
             "TFLite formats to write.",
             f"some of {', '.join(FORMATS)}",
@@ -318,6 +320,17 @@ def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
+def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the configuration as plain JSON values by dotted name, e.g. "federated.rounds"."""
+    values = {}
+    for name in fields():
+        value = to_json(config)
+        for part in name.split("."):
+            value = value[part]
+        values[name] = value
+    return values
+
+
 def load_data(config: Mapping[str, Any]) -> FederatedData:
     """Loads the data set that a configuration names.
 
@@ -336,6 +349,31 @@ def load_data(config: Mapping[str, Any]) -> FederatedData:
     if "crop" in options:
         options["crop"] = tuple(options["crop"])
     return data.load(config["data"]["name"], seed=config["seed"], **options)
+
+
+def build_model(config: Mapping[str, Any], spec: DataSpec) -> tf.keras.Model:
+    """Builds the model that a configuration names.
+
+    Args:
+      config: The configuration.
+      spec: Of the data it is for.
+
+    Returns:
+      The model, with the initial weights of the configuration's seed.
+
+    Raises:
+      UserError: If the model cannot be had as configured.
+    """
+    from tff_autoprune import models
+
+    options = {k: v for k, v in dict(config["model"]).items() if k != "name"}
+    return models.build(
+        config["model"]["name"],
+        input_shape=spec.image_shape,
+        num_classes=spec.num_classes,
+        seed=config["seed"],
+        **options,
+    )
 
 
 def describe() -> str:

@@ -92,9 +92,21 @@ def test_a_run_writes_what_it_promises(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     assert config["config"]["federated"]["rounds"] == 8
     assert config["versions"]["tensorflow"] == tf.__version__
-    assert list((run_dir / "tensorboard").glob("**/events*"))
     cuts = pd.read_csv(run_dir / "pruning.csv").query("action == 'cut'")
     assert len(cuts) and cuts["filters_removed"].gt(0).all()
+
+
+def test_tensorboard_shows_scalars_filters_and_hyper_parameters(run_dir):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    events = event_accumulator.EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    assert {"train_loss", "parameters", "filters/conv_1"} <= set(events.Tags()["tensors"])
+    assert len(events.Tensors("train_loss")) == 8
+    image = tf.image.decode_png(events.Tensors("filters")[-1].tensor_proto.string_val[2])
+    assert image.shape[-1] == 4 and len(np.unique(image)) > 2
+    session = events.summary_metadata["_hparams_/session_start_info"].plugin_data
+    assert b"federated.rounds" in session.content
 
 
 def test_the_same_seed_gives_the_same_run(run_dir, tmp_path):

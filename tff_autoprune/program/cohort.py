@@ -6,11 +6,16 @@ Everything here is a pure function of the seed, the round and the attempt.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tff_autoprune import federated
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tensorflow_federated as tff
 
 # Seeds of independent streams; any distinct numbers do.
 _DROPOUT_STREAM = 1
@@ -70,3 +75,39 @@ def sample_feedback_clients(client_ids: Sequence[str], *, count: int, seed: int)
     generator = np.random.default_rng((seed, _FEEDBACK_STREAM))
     chosen = generator.permutation(len(ordered))[:count]
     return [ordered[i] for i in sorted(chosen)]
+
+
+def training_datasets(
+    client_data: tff.simulation.datasets.ClientData,
+    client_ids: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    round_num: int,
+    held_out_fraction: float = 0.0,
+) -> list[tf.data.Dataset]:
+    """Returns what clients train on in a round.
+
+    Args:
+      client_data: The training clients.
+      client_ids: Those of the cohort.
+      config: The run's configuration.
+      round_num: The round.
+      held_out_fraction: Share of a client's examples that it does not train on.
+
+    Returns:
+      For each client its batches (float32 [b, h, w, c], int32 [b]) of all local epochs.
+    """
+    settings = config["federated"]
+    return [
+        federated.client_dataset(
+            client_data,
+            client_id,
+            batch_size=settings["batch_size"],
+            epochs=settings["local_epochs"],
+            seed=config["seed"],
+            round_num=round_num,
+            max_examples=settings["max_examples"],
+            held_out_fraction=held_out_fraction,
+        )
+        for client_id in client_ids
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import data, federated, models, pruning
+from tff_autoprune import data, federated, pruning
 from tff_autoprune.program import cohort
 from tff_autoprune.program.training import federated_settings
 from tff_autoprune.pruning import cost
@@ -30,13 +30,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
     """
     config_lib.validate(config)
     loaded = config_lib.load_data(config)
-    model = models.build(
-        config.model.name,
-        input_shape=loaded.spec.image_shape,
-        num_classes=loaded.spec.num_classes,
-        seed=config.seed,
-        **{k: v for k, v in config.model.items() if k != "name"},
-    )
+    model = config_lib.build_model(config, loaded.spec)
     sizes = cost.of(model)
     groups = pruning.find_filter_groups(model)
     prunable = [group for group in groups if group.prunable]
@@ -92,18 +86,9 @@ def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, mod
             seed=config.seed,
             round_num=round_num,
         )
-        datasets = [
-            federated.client_dataset(
-                loaded.train,
-                client_id,
-                batch_size=settings.batch_size,
-                epochs=settings.local_epochs,
-                seed=config.seed,
-                round_num=round_num,
-                max_examples=settings.max_examples,
-            )
-            for client_id in sampled.sampled
-        ]
+        datasets = cohort.training_datasets(
+            loaded.train, sampled.sampled, config, round_num=round_num
+        )
         started = time.monotonic()
         state = engine.next(state, datasets).state
         seconds.append(time.monotonic() - started)

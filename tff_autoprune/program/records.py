@@ -48,9 +48,6 @@ PRUNING_COLUMNS = (
     "measured_effect",
     "reason",
 )
-# Counters and sizes belong on TensorBoard too; the round is its x axis.
-_NOT_PLOTTED = ("round",)
-
 Row = dict[str, Any]
 
 
@@ -61,12 +58,18 @@ class Records:
         self,
         metrics_path: pathlib.Path,
         pruning_path: pathlib.Path,
-        tensorboard: Optional[pathlib.Path] = None,
+        release_manager: Optional[tff.program.ReleaseManager] = None,
     ) -> None:
-        """Starts without rows; writes nothing yet."""
+        """Starts without rows; writes nothing yet.
+
+        Args:
+          metrics_path: Of metrics.csv.
+          pruning_path: Of pruning.csv.
+          release_manager: Is given each new row of metrics.csv and its round.
+        """
         self._metrics_path = metrics_path
         self._pruning_path = pruning_path
-        self._release = tff.program.TensorBoardReleaseManager(tensorboard) if tensorboard else None
+        self._release_manager = release_manager
         self.metrics: list[Row] = []
         self.pruning: list[Row] = []
 
@@ -79,13 +82,8 @@ class Records:
         """Adds the row of one round, with `filters/GROUP` columns beside METRICS_COLUMNS."""
         self.metrics.append(row)
         self.write()
-        if self._release is not None:
-            scalars = {
-                name: value
-                for name, value in row.items()
-                if name not in _NOT_PLOTTED and value is not None
-            }
-            asyncio.run(self._release.release(scalars, row["round"]))
+        if self._release_manager is not None:
+            asyncio.run(self._release_manager.release(row, row["round"]))
 
     def add_decision(
         self, round_num: int, decision: Decision, *, parameters: int, flops: int

@@ -21,11 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, models, pruning
+from tff_autoprune import federated, files, pruning
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
 from tff_autoprune.program import records as records_lib
+from tff_autoprune.program import tensorboard
 from tff_autoprune.program.progress import Progress
 from tff_autoprune.pruning import cost, methods
 from tff_autoprune.pruning.methods import base
@@ -81,13 +82,7 @@ class Training:
         self._prepare_run_directory(resume=resume, overwrite=overwrite)
 
         self._data = config_lib.load_data(config)
-        self._dense = models.build(
-            config.model.name,
-            input_shape=self._data.spec.image_shape,
-            num_classes=self._data.spec.num_classes,
-            seed=config.seed,
-            **{k: v for k, v in config.model.items() if k != "name"},
-        )
+        self._dense = config_lib.build_model(config, self._data.spec)
         self._dense_cost = cost.of(self._dense)
         self._method = methods.create(config.pruning.method, config.pruning)
         self._engine = federated.Engine(
@@ -101,7 +96,9 @@ class Training:
             config.federated.feedback_fraction if self._method.wants_feedback else 0.0
         )
         self._records = records_lib.Records(
-            self._files.metrics, self._files.pruning, self._files.tensorboard
+            self._files.metrics,
+            self._files.pruning,
+            tensorboard.release_manager(self._files.tensorboard, config_lib.flat(config)),
         )
         self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
 
@@ -256,26 +253,19 @@ class Training:
         )
 
     def _train_clients(self, client_ids: Sequence[str]) -> federated.RoundResult:
-        settings, seed = self._config.federated, self._config.seed
-        train = [
-            federated.client_dataset(
-                self._data.train,
-                client_id,
-                batch_size=settings.batch_size,
-                epochs=settings.local_epochs,
-                seed=seed,
-                round_num=self._round_num,
-                max_examples=settings.max_examples,
-                held_out_fraction=self._held_out_fraction,
-            )
-            for client_id in client_ids
-        ]
+        train = cohort_lib.training_datasets(
+            self._data.train,
+            client_ids,
+            self._config,
+            round_num=self._round_num,
+            held_out_fraction=self._held_out_fraction,
+        )
         held_out = [
             federated.held_out_dataset(
                 self._data.train,
                 client_id,
                 batch_size=_EVALUATION_BATCH,
-                seed=seed,
+                seed=self._config.seed,
                 held_out_fraction=self._held_out_fraction,
             )
             for client_id in (client_ids if self._method.wants_feedback else ())
