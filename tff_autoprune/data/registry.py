@@ -172,6 +172,12 @@ def load(
     Raises:
       UserError: If the name, an option or its value is not known or allowed, or if the data is
         missing or damaged. The message names the field or file, what was found and what is allowed.
+
+    Example:
+    >>> from tff_autoprune import data
+    >>> digits = data.load("digits", invert=True)
+    >>> len(digits.train.client_ids), digits.spec.image_shape, digits.spec.num_classes
+    (10, (8, 8, 1), 10)
     """
     source = _source(name)
     seed = Option(int, 0, "", 0, 2**63 - 1).parse("data.seed", seed)

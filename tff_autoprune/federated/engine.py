@@ -70,6 +70,27 @@ class Engine:
       model: The model of the present architecture.
       settings: What the process is built from.
       process: The `tff.learning.templates.LearningProcess` of the present architecture.
+
+    Example:
+    >>> from tff_autoprune import data, federated, models, pruning
+    >>> federated.runtime.start()
+    >>> clients = data.load("digits").train
+    >>> model = models.build("cnn", input_shape=(8, 8, 1), num_classes=10, filters=(4,))
+    >>> engine = federated.Engine(model, federated.Settings(client_learning_rate=0.01))
+    >>> batches = [
+    ...     clients.create_tf_dataset_for_client(client).batch(20)
+    ...     for client in clients.client_ids[:2]
+    ... ]
+    >>> result = engine.next(engine.initialize(), batches)
+    >>> result.clients, result.failed_clients
+    (2, 0)
+
+    Cut a filter and go on with everything that was learned:
+
+    >>> removal = pruning.plan_removal(engine.keras_model(result.state), {"conv_1": [2]})
+    >>> state = engine.replace_model(result.state, removal.apply(), removal)
+    >>> engine.next(state, batches).state.global_model_weights.trainable[0].shape
+    (5, 5, 1, 3)
     """
 
     def __init__(

@@ -56,6 +56,13 @@ def of(model: tf.keras.Model) -> Cost:
 
     Raises:
       UserError: If the graph cannot be followed or the size of an input is unknown.
+
+    Example:
+    >>> from tff_autoprune import models
+    >>> from tff_autoprune.pruning import cost
+    >>> counted = cost.of(models.build("cnn", input_shape=(28, 28, 1), num_classes=62))
+    >>> counted.parameters, counted.flops
+    (56126, 7529278)
     """
     _check_sizes(model)
     trace = Trace(model, warn=False)

@@ -114,6 +114,15 @@ def find_filter_groups(model: tf.keras.Model) -> list[FilterGroup]:
 
     Raises:
       UserError: If the model's graph cannot be followed.
+
+    Example:
+    >>> from tff_autoprune import models, pruning
+    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, filters=(4, 8))
+    >>> for group in pruning.find_filter_groups(model):
+    ...     print(group.name, group.channels, group.prunable)
+    conv_1 4 True
+    conv_2 8 True
+    logits 62 False
     """
     return groups_of(Trace(model))
 

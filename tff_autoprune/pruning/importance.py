@@ -106,6 +106,13 @@ class L1(_OverMembers):
     """Sum of absolute weights of each filter.
 
     With `normalize=None` and one producer it is the s_i of arXiv 2411.01759.
+
+    Example:
+    >>> from tff_autoprune import models, pruning
+    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, filters=(4, 8))
+    >>> group = pruning.find_filter_groups(model)[0]
+    >>> pruning.importance.L1()(group, model.get_weights()).shape
+    (4,)
     """
 
     def _score(self, member: Member, channels: int, weights: Weights, update: Update) -> np.ndarray:

@@ -46,6 +46,15 @@ class StructuredPruning(tf.keras.Model):
       masks: For each group a non-trainable variable, float32 [channels], 1 or 0.
       thresholds: For each group a non-trainable scalar: the largest score that was masked at the
         last update, -inf before.
+
+    Example:
+    >>> from tff_autoprune import models, pruning
+    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, filters=(4, 8))
+    >>> trial = pruning.StructuredPruning(model)
+    >>> trial.masks["conv_2"].assign([1, 0, 1, 1, 0, 1, 1, 1])  # doctest: +ELLIPSIS
+    <tf.Variable ...
+    >>> pruning.strip(trial).get_layer("conv_2").filters
+    6
     """
 
     def __init__(

@@ -195,6 +195,15 @@ def remove_filters(
 
     Raises:
       UserError: See `plan_removal`.
+
+    Example:
+    >>> from tff_autoprune import models, pruning
+    >>> model = models.build("resnet", input_shape=(28, 28, 1), num_classes=62)
+    >>> smaller = pruning.remove_filters(model, {"stem": [0, 5], "block_1_shortcut": [3]})
+    >>> model.get_layer("stem").filters, smaller.get_layer("stem").filters
+    (16, 14)
+    >>> smaller.get_layer("block_1_conv_2").filters  # Added to the shortcut, so cut with it.
+    15
     """
     return plan_removal(model, selection, round_to).apply()
 
