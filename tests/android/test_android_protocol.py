@@ -290,7 +290,7 @@ def test_interrupted(attach, program, models, tmp_path, number, code):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == code, printed
     assert b"Traceback" not in printed
     assert phone.leftovers == []

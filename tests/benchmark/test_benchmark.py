@@ -92,7 +92,7 @@ def test_the_command_measures_without_tensorflow(exported_run):
     )
     flags = [f"--run_dir={exported_run.path}", "--rounds=3", "--runs=4", "--threads=2"]
     done = subprocess.run(
-        [sys.executable, "-c", probe, *flags], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", probe, *flags], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "full_int8" in done.stdout and "speed-up" in done.stdout
