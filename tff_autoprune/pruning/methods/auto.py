@@ -9,8 +9,8 @@
                                     settled
 
 When. Cuts begin when the training loss has clearly left its start. Each waits until the one before
-has healed: the training loss is back at its level from before the cut, within its own noise. They
-end early enough for a last phase in which what was found is only trained.
+has healed: the training loss is back at its lowest level before any cut, within its own noise, so
+that small losses do not add up. They end early enough for a last phase in which what was found is only trained.
 
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
 is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
@@ -98,7 +98,7 @@ class Constants:
       trials: Candidates tried at a time.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them double.
-      noise: Standard errors by which the loss may miss its level from before a cut.
+      noise: Standard errors by which the loss may miss its lowest level before a cut.
       unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
       negligible_loss: Losses below this share of the first round's count as this large when a
         relative rise is computed.
@@ -122,10 +122,10 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.2
+    elasticity_per_point: float = 0.4
     wanted_elasticity: float = 0.3
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.8
+    fall_per_progress: float = 1.2
     fall_over_time: float = 2.5
     trials: int = 2
     refusals: int = 4
@@ -191,7 +191,7 @@ class AutoPruning(base.PruningMethod):
             "dense": {what: getattr(dense, what) for what in _COSTS},
             "losses": [],
             "first_loss": None,
-            "level": None,
+            "lowest_level": None,
             "best_level": None,
             "penalty": 0.0,
             "penalty_share": self._constants.first_penalty,
@@ -292,7 +292,7 @@ class AutoPruning(base.PruningMethod):
         """Accepts the last cut, takes it back, or waits (no decision)."""
         constants = self._constants
         since = observation.round_num - state["cut_round"]
-        before, after = state["level"], _level(state["losses"][-since:])
+        before, after = state["lowest_level"], _level(state["losses"][-since:])
         effect, slack = self._rise(state, before, after), self._slack(state, before)
         figures = f"training loss {before:.3f} -> {after:.3f}, {effect:+.1%} of {slack:.1%} allowed"
         if effect <= slack or self._budget is not None:
@@ -412,9 +412,12 @@ class AutoPruning(base.PruningMethod):
         reason: str,
         predicted_effect: Optional[float],
     ) -> base.Decision:
+        level = _level(state["losses"])
+        if state["lowest_level"] is not None:
+            level = min(level, state["lowest_level"])
         state.update(
             phase=HEALING,
-            level=_level(state["losses"]),
+            lowest_level=level,
             cut_round=observation.round_num,
             refusals=0,
             cuts=state["cuts"] + 1,
