@@ -16,7 +16,8 @@ import tensorflow as tf
 
 # (inputs, outputs) of a kernel; one axis for a bias or a normalization.
 _WIDTH_AXES = 2
-_WIDTH_FIELDS = ("filters", "units", "groups")
+# What the configurations of layers may differ in; names count on with every model.
+_FREE_FIELDS = ("filters", "units", "groups", "name")
 
 
 def unknown_widths(shape: Sequence[Optional[int]]) -> tuple[Optional[int], ...]:
@@ -50,11 +51,11 @@ def _group_size(layer: tf.keras.layers.Layer) -> int:
     return layer.weights[0].shape[0] // layer.groups
 
 
-def _without_widths(config: Any) -> Any:
+def _fixed_part(config: Any) -> Any:
     if isinstance(config, dict):
-        return {k: _without_widths(v) for k, v in config.items() if k not in _WIDTH_FIELDS}
+        return {k: _fixed_part(v) for k, v in config.items() if k not in _FREE_FIELDS}
     if isinstance(config, (list, tuple)):
-        return [_without_widths(v) for v in config]
+        return [_fixed_part(v) for v in config]
     return config
 
 
@@ -65,9 +66,9 @@ def signature(model: tf.keras.Model) -> tuple[Any, ...]:
         if isinstance(layer, tf.keras.Model):
             continue
         try:
-            config = json.dumps(_without_widths(layer.get_config()), default=repr)
+            config = json.dumps(_fixed_part(layer.get_config()), default=repr)
         except NotImplementedError:
             # A layer of the user's own that cannot be described.
             config = ""
-        parts.append((type(layer), layer.name, config, _group_size(layer)))
+        parts.append((type(layer), config, _group_size(layer)))
     return tuple(parts)
