@@ -1,7 +1,7 @@
 """A learning process for the present architecture, and the one thing TFF lacks: changing it.
 
 next:           state ──TFF round──> state
-replace_model:  state, smaller model ──> process for the new shapes, state carried over
+replace_model:  state, smaller model ──> state for the new shapes; the process takes both
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import aggregators, evaluation
+from tff_autoprune.federated import aggregators, compiled, evaluation, finalizer
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
 from tff_autoprune.federated.client_work import Regularizer
 from tff_autoprune.federated.settings import Settings
-from tff_autoprune.federated.stateless import StatelessModel
 
 State = tff.learning.templates.LearningAlgorithmState
 
@@ -59,8 +58,8 @@ class RoundResult:
     upload_bytes: int
 
 
-def _nbytes(specs: Sequence[tf.TensorSpec]) -> int:
-    return sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+def _nbytes(variables: Sequence[tf.Variable]) -> int:
+    return sum(v.shape.num_elements() * v.dtype.size for v in variables)
 
 
 class Engine:
@@ -69,7 +68,9 @@ class Engine:
     Attributes:
       model: The model of the present architecture.
       settings: What the process is built from.
-      process: The `tff.learning.templates.LearningProcess` of the present architecture.
+      process: The `tff.learning.templates.LearningProcess` that runs the present architecture.
+        Where widths may change without a new trace, its initial weights are those of the first
+        architecture that it ran.
 
     Example:
     >>> from tff_autoprune import data, federated, models, pruning
@@ -106,39 +107,48 @@ class Engine:
         Args:
           model: A built functional or sequential model [batch, ...] -> [batch, classes].
           settings: Defaults to `Settings()`.
-          regularizer_fn: Called with each architecture; returns a function of the list of trainable
-            tensors, which is added to the clients' loss times the strength of `set_penalty`.
+          regularizer_fn: Called with an architecture; returns a function of the list of trainable
+            tensors, which is added to the clients' loss times the strength of `set_penalty`. It
+            serves narrower versions of the architecture, too, and so must read sizes from tensors.
           with_feedback: Whether clients also evaluate the model they receive on held-out examples.
         """
         self.settings = settings or Settings()
         self._regularizer_fn = regularizer_fn
         self._with_feedback = with_feedback
-        self._build(model)
+        self._compile(model, unknown_widths=True)
 
-    def _build(self, model: tf.keras.Model) -> None:
-        stateless = StatelessModel(model)
-        regularizer = self._regularizer_fn(model) if self._regularizer_fn else None
-        self.process = process_lib.build_learning_process(
-            stateless, self.settings, regularizer=regularizer, with_feedback=self._with_feedback
+    def _compile(self, model: tf.keras.Model, *, unknown_widths: bool) -> None:
+        self._compiled = compiled.compile_model(
+            model,
+            self.settings,
+            regularizer=self._regularizer_fn(model) if self._regularizer_fn else None,
+            with_feedback=self._with_feedback,
+            unknown_widths=unknown_widths,
         )
         self.model = model
-        self._stateless = stateless
-        self._update_bytes = aggregators.update_bytes(
-            self.settings.aggregator,
-            [tuple(spec.shape) for spec in (*stateless.trainable, *stateless.non_trainable)],
-        )
+
+    def _change_model(self, model: tf.keras.Model) -> None:
+        if self._compiled.serves(model):
+            self.model = model
+        else:
+            # What did not serve this model would not serve its successors.
+            self._compile(model, unknown_widths=False)
+
+    @property
+    def process(self) -> tff.learning.templates.LearningProcess:
+        """The process that runs the present architecture."""
+        return self._compiled.process
 
     def initialize(self) -> State:
         """Returns the state before the first round; its weights are the model's."""
-        return self.set_weights(self.process.initialize(), self.model)
+        state = self._compiled.initial_state
+        server = finalizer.initial_optimizer_state(self.settings, self.model)
+        state = state._replace(finalizer=state_lib.carry_matching(state.finalizer, server))
+        return self.set_weights(state, self.model)
 
     def set_weights(self, state: State, model: tf.keras.Model) -> State:
         """Returns the state with a model's weights; the model must have the same architecture."""
-        weights = tff.learning.models.ModelWeights(
-            tuple(v.numpy() for v in model.trainable_weights),
-            tuple(v.numpy() for v in model.non_trainable_weights),
-        )
-        return state._replace(global_model_weights=weights)
+        return state._replace(global_model_weights=evaluation.weights_of(model))
 
     def next(
         self,
@@ -177,7 +187,6 @@ class Engine:
         report = output.metrics["client_work"]
         failed_clients = int(report["non_finite_clients"])
         rejected = bool(output.metrics["finalizer"]["rejected"])
-        weights = _nbytes((*self._stateless.trainable, *self._stateless.non_trainable))
         feedback = report.get("feedback")
         return RoundResult(
             state=output.state,
@@ -186,8 +195,11 @@ class Engine:
             clients=len(data),
             failed_clients=failed_clients,
             failed=rejected or failed_clients == len(data),
-            download_bytes=weights * len(data),
-            upload_bytes=self._update_bytes * len(data),
+            download_bytes=_nbytes(self.model.weights) * len(data),
+            upload_bytes=len(data)
+            * aggregators.update_bytes(
+                self.settings.aggregator, [tuple(v.shape) for v in self.model.weights]
+            ),
         )
 
     def evaluate(
@@ -202,7 +214,26 @@ class Engine:
         Returns:
           "loss", "accuracy" and "num_examples", aggregated by TFF.
         """
-        return evaluation.evaluate_weights(self.model, state.global_model_weights, client_datasets)
+        return evaluation.run(
+            self._compiled.evaluation, state.global_model_weights, client_datasets
+        )
+
+    def evaluate_model(
+        self, model: tf.keras.Model, client_datasets: Sequence[tf.data.Dataset]
+    ) -> dict[str, float]:
+        """Evaluates any model on clients, without tracing it if it is a narrower version.
+
+        Args:
+          model: The model.
+          client_datasets: Batches of each client.
+
+        Returns:
+          "loss", "accuracy" and "num_examples", aggregated by TFF.
+        """
+        if not self._compiled.serves(model):
+            return evaluation.evaluate_model(model, client_datasets)
+        weights = evaluation.weights_of(model)
+        return evaluation.run(self._compiled.evaluation, weights, client_datasets)
 
     def keras_model(self, state: State) -> tf.keras.Model:
         """Returns a new Keras model with the server's weights and statistics."""
@@ -230,7 +261,7 @@ class Engine:
           The state for the new architecture: weights of `model`, everything else carried over.
         """
         old_trainable = [np.asarray(w) for w in state.global_model_weights.trainable]
-        self._build(model)
+        self._change_model(model)
         initial = self.initialize()
         return initial._replace(
             distributor=state_lib.carry_matching(state.distributor, initial.distributor),
@@ -254,7 +285,7 @@ class Engine:
         Returns:
           The same state, for which the engine now runs.
         """
-        self._build(model)
+        self._change_model(model)
         return state
 
     def set_penalty(self, state: State, strength: float) -> State:

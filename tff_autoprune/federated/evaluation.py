@@ -1,4 +1,4 @@
-"""Evaluation of any model on clients, without a learning process around it."""
+"""Evaluation of a model on clients, without a learning process around it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.federated import process
 from tff_autoprune.federated.stateless import StatelessModel
 
-# The computation depends on the architecture, not on the weights. A pruning method compares a few
-# architectures at a time.
+# The computation depends on the architecture, not on the weights.
 _CACHE_SIZE = 4
 _cache: collections.OrderedDict[str, tff.Computation] = collections.OrderedDict()
 
@@ -32,16 +31,24 @@ def _computation(model: tf.keras.Model) -> tff.Computation:
     return _cache[key]
 
 
-def evaluate_weights(
-    model: tf.keras.Model,
+def weights_of(model: tf.keras.Model) -> tff.learning.models.ModelWeights:
+    """Returns the weights of a model as arrays."""
+    return tff.learning.models.ModelWeights(
+        tuple(v.numpy() for v in model.trainable_weights),
+        tuple(v.numpy() for v in model.non_trainable_weights),
+    )
+
+
+def run(
+    computation: tff.Computation,
     weights: tff.learning.models.ModelWeights,
     client_datasets: Sequence[tf.data.Dataset],
 ) -> dict[str, float]:
-    """Evaluates given weights in a model's architecture on clients.
+    """Evaluates weights on clients.
 
     Args:
-      model: A built classifier; its own weights are not used.
-      weights: Weights of that architecture.
+      computation: What `process.build_evaluation` returned.
+      weights: Of an architecture that the computation serves.
       client_datasets: Batches (float32 images, int32 labels) of each client.
 
     Returns:
@@ -52,7 +59,7 @@ def evaluate_weights(
     """
     if not client_datasets:
         raise UserError("federated: an evaluation needs at least one client, found none.")
-    return process.finalize_metrics(_computation(model)(weights, list(client_datasets)))
+    return process.finalize_metrics(computation(weights, list(client_datasets)))
 
 
 def evaluate_model(
@@ -70,8 +77,4 @@ def evaluate_model(
     Raises:
       UserError: If there are no clients.
     """
-    weights = tff.learning.models.ModelWeights(
-        tuple(v.numpy() for v in model.trainable_weights),
-        tuple(v.numpy() for v in model.non_trainable_weights),
-    )
-    return evaluate_weights(model, weights, client_datasets)
+    return run(_computation(model), weights_of(model), client_datasets)

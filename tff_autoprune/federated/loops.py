@@ -33,8 +33,11 @@ def fold(
     iterator = iter(dataset)
 
     def body(batch, state):
-        state = step(state, batch.get_value())
-        return iterator.get_next_as_optional(), state
+        new = step(state, batch.get_value())
+        for old_tensor, new_tensor in zip(tf.nest.flatten(state), tf.nest.flatten(new)):
+            # Unknown sizes get lost in arithmetic; a loop wants them as they were.
+            new_tensor.set_shape(old_tensor.shape)
+        return iterator.get_next_as_optional(), new
 
     _, state = tf.while_loop(
         lambda batch, state: batch.has_value(),

@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 from tff_autoprune.federated import aggregators, losses
 from tff_autoprune.federated import client_work as client_work_lib
-from tff_autoprune.federated.finalizer import build_finalizer
+from tff_autoprune.federated.finalizer import build_finalizer, with_shape_of
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -36,14 +36,15 @@ def build_learning_process(
     Returns:
       `initialize: ( -> S@SERVER)`, `next: (<S@SERVER, {D*}@CLIENTS> -> <S@SERVER, M@SERVER>)`.
     """
-    initial = tff.learning.models.ModelWeights(
-        tuple(v.numpy() for v in stateless.model.trainable_weights),
-        tuple(v.numpy() for v in stateless.model.non_trainable_weights),
-    )
+    trainable = [v.numpy() for v in stateless.model.trainable_weights]
+    non_trainable = [v.numpy() for v in stateless.model.non_trainable_weights]
 
     @tff.tensorflow.computation
     def initial_weights():
-        return tf.nest.map_structure(tf.constant, initial)
+        return tff.learning.models.ModelWeights(
+            tuple(map(with_shape_of, trainable, stateless.trainable)),
+            tuple(map(with_shape_of, non_trainable, stateless.non_trainable)),
+        )
 
     weights_type = initial_weights.type_signature.result
     client_work = client_work_lib.build_client_work(

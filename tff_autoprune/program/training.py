@@ -311,7 +311,7 @@ class Training:
         def evaluate(model: tf.keras.Model) -> base.Feedback:
             datasets = self._validation_datasets(self._config.federated.feedback_clients)
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
-            return federated.evaluate_model(model, datasets)
+            return self._engine.evaluate_model(model, datasets)
 
         observation = base.Observation(
             round_num=self._round_num,

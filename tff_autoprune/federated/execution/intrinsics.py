@@ -7,7 +7,8 @@ finished first.
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,8 @@ def _map_leaves(function: Callable[..., Any], *trees: Any) -> Any:
     return function(*(np.asarray(tree) for tree in trees))
 
 
-def _reduce(operator: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        total = _map_leaves(operator, total, value)
-    return total
+def _reduce(operator: Callable[..., Any], values: Iterable[Any]) -> Any:
+    return functools.reduce(functools.partial(_map_leaves, operator), values)
 
 
 def _map(cohort: Cohort, argument: Any) -> Any:
@@ -113,9 +111,9 @@ def _mean(cohort: Cohort, clients: AtClients) -> AtServer:
 
 def _weighted_mean(cohort: Cohort, argument: Any) -> AtServer:
     clients, weights = argument
-    weighted = tuple(map(_scale, clients.values, weights.values))
     total_weight = np.asarray(_reduce(np.add, weights.values))
-    total = _reduce(np.add, weighted)
+    # One after the other: a scaled copy of every update at once would cost much memory.
+    total = _reduce(np.add, map(_scale, clients.values, weights.values))
     return AtServer(_map_leaves(lambda t: _divide(t, total_weight), total))
 
 
