@@ -2,28 +2,42 @@
 
 Each model gets random weights, batch-norm statistics included; every prunable group loses half of
 its channels at random; the outputs of the smaller model and of the original with the readers of
-those channels silenced are compared. Prints one row for each model and writes them to a CSV file.
+those channels silenced are compared. Prints one row for each model and adds it to a CSV file;
+models that the file already has are not measured again, so that a run can be continued.
 
-    python benchmarks/applications.py --output=/tmp/applications.csv
+    python benchmarks/applications.py --output=/tmp/applications.csv --page=docs/applications.md
+
+What a cut costs is measured with a model that nothing was built before, side by side with
+clone_model and set_weights:
+
+    python benchmarks/applications.py --models=ResNet50 --repeats=7 --output=/tmp/resnet50.csv
+    python benchmarks/applications.py --models=EfficientNetB7 --repeats=1 --output=/tmp/b7.csv
 """
 
 from __future__ import annotations
 
 import csv
+import ctypes
 import gc
-import resource
+import pathlib
+import re
+import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
 from tff_autoprune import cli
 
-_OUTPUT = flags.DEFINE_string("output", "applications.csv", "CSV file to write.")
+_OUTPUT = flags.DEFINE_string("output", "applications.csv", "CSV file to write or to continue.")
+_PAGE = flags.DEFINE_string("page", None, "Markdown page whose table is to be renewed.")
 _MODELS = flags.DEFINE_list("models", [], "Names of models, e.g. ResNet50,VGG16; empty for all.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of weights, channels and images.")
 _PROFILER = flags.DEFINE_bool("profiler", True, "Compare operations with TensorFlow's profiler.")
-_CLONE = flags.DEFINE_bool("clone", False, "Also time clone_model and set_weights.")
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 0, "Time the cut this often, in turns with clone_model and set_weights."
+)
 
 # The smallest images that the constructors accept, rounded up to give a few pixels at the end.
 _SIZES = {"InceptionV3": 96, "InceptionResNetV2": 96, "Xception": 96}
@@ -43,8 +57,22 @@ def constructors() -> list[str]:
     return [n for n in names if n[0].isupper() and callable(getattr(tf.keras.applications, n))]
 
 
+def random_images(model: Any, number: int, generator: Any) -> Any:
+    """Returns images in the range that the model takes, float32."""
+    import numpy as np
+    import tensorflow as tf
+
+    images = generator.normal(size=(number, *model.input_shape[1:])).astype(np.float32)
+    rescales = any(isinstance(layer, tf.keras.layers.Rescaling) for layer in model.layers)
+    return images * 127 if rescales else images
+
+
 def build(name: str, size: int, seed: int) -> Any:
     """Returns a model with random weights, batch-norm statistics included.
+
+    The statistics are near those of random images: with any others the signal would vanish or
+    saturate on its way through the layers, and an output that no longer depends on the image proves
+    nothing.
 
     Args:
       name: Name of the constructor.
@@ -59,12 +87,26 @@ def build(name: str, size: int, seed: int) -> Any:
         weights=None, input_shape=(size, size, 3), classifier_activation=None
     )
     generator = np.random.default_rng(seed)
-    for weight in model.weights:
-        kind = weight.name.split("/")[-1].split(":")[0]
-        if kind in ("gamma", "moving_variance"):
+    kinds = [weight.name.split("/")[-1].split(":")[0] for weight in model.weights]
+    for weight, kind in zip(model.weights, kinds):
+        if kind == "kernel" and "gamma" not in kinds:
+            # VGG has no normalization that would make up for what ReLU and the cut take away.
+            weight.assign(2 * weight)
+        elif kind == "gamma":
             weight.assign(generator.uniform(0.5, 1.5, weight.shape))
-        elif kind in ("beta", "bias", "moving_mean"):
+        elif kind in ("beta", "bias"):
             weight.assign(generator.normal(0, 0.1, weight.shape))
+    norms = [x for x in model.layers if isinstance(x, tf.keras.layers.BatchNormalization)]
+    for norm in norms:
+        momentum, norm.momentum = norm.momentum, 0.0
+        norm.usual_momentum = momentum
+    if norms:
+        model(random_images(model, 2, generator), training=True)
+    for norm in norms:
+        norm.momentum = norm.usual_momentum
+        shape, deviation = norm.moving_mean.shape, np.sqrt(norm.moving_variance)
+        norm.moving_mean.assign_add(deviation * generator.normal(0, 0.1, shape))
+        norm.moving_variance.assign(norm.moving_variance * generator.uniform(0.5, 1.5, shape))
     return model
 
 
@@ -111,10 +153,47 @@ def profiler_flops(model: Any) -> int:
     return tf.compat.v1.profiler.profile(graph, cmd="op", options=options).total_float_ops
 
 
-def measure(name: str, seed: int, profiler: bool, clone: bool) -> dict[str, Any]:
+def resident_mib(peak: bool = False) -> float:
+    """Returns the memory that this process holds now, or held at most since `forget_peak`."""
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)" if peak else r"VmRSS:\s+(\d+)", text)[1]) / 2**10
+
+
+def forget_peak() -> None:
+    """Lets Linux count the peak of memory anew, with what is free given back to it."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Returns how long a call takes."""
+    gc.collect()
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def time_in_turns(model: Any, selection: Any, repeats: int) -> dict[str, float]:
+    """Returns the medians of cutting and of copying a model, measured in turns."""
+    import tensorflow as tf
+
+    from tff_autoprune import pruning
+
+    def clone() -> None:
+        tf.keras.models.clone_model(model).set_weights(model.get_weights())
+
+    cuts, clones = [], []
+    for _ in range(repeats):
+        cuts.append(seconds(lambda: pruning.remove_filters(model, selection)))
+        clones.append(seconds(clone))
+    cut, copy = statistics.median(cuts), statistics.median(clones)
+    return {"median_cut_s": cut, "median_clone_s": copy, "cut_per_clone": cut / copy}
+
+
+def measure(name: str, seed: int, profiler: bool, repeats: int) -> dict[str, Any]:
     """Prunes one model; returns a row of the table."""
     import numpy as np
-    import tensorflow as tf
 
     from tff_autoprune import pruning
 
@@ -130,25 +209,26 @@ def measure(name: str, seed: int, profiler: bool, clone: bool) -> dict[str, Any]
         for group in groups
         if group.prunable
     }
-    started = time.perf_counter()
+    before = pruning.cost.of(model)
+    weights_mib = before.bytes / 2**20
+    forget_peak()
+    resident, started = resident_mib(), time.perf_counter()
     removal = pruning.plan_removal(model, selection)
     row["plan_s"] = time.perf_counter() - started
     smaller = removal.apply()
     row["cut_s"] = time.perf_counter() - started
-    if clone:
-        started = time.perf_counter()
-        tf.keras.models.clone_model(model).set_weights(model.get_weights())
-        row["clone_s"] = time.perf_counter() - started
-    images = generator.normal(size=(2, size, size, 3)).astype(np.float32)
-    if any(isinstance(layer, tf.keras.layers.Rescaling) for layer in model.layers):
-        images = images * 127
+    row["model_mib"] = weights_mib
+    row["cut_mib"] = resident_mib(peak=True) - resident
+    row["peak_per_model"] = (weights_mib + row["cut_mib"]) / weights_mib
+    images = random_images(model, 2, generator)
     row["difference"] = pruning.difference(removal, smaller, images)
     full, half = model(images).numpy(), smaller(images).numpy()
     row["effect"] = float(np.abs(full - half).max() / np.abs(full).max())
+    row["spread"] = float(np.abs(half[0] - half[1]).max() / np.abs(half).max())
     row["groups"] = len(groups)
     row["prunable_groups"] = sum(group.prunable for group in groups)
     row["prunable_filters"] = prunable_share(model, groups)
-    before, after = pruning.cost.of(model), pruning.cost.of(smaller)
+    after = pruning.cost.of(smaller)
     row.update(
         parameters=before.parameters,
         parameters_after=after.parameters,
@@ -157,8 +237,63 @@ def measure(name: str, seed: int, profiler: bool, clone: bool) -> dict[str, Any]
     )
     if profiler:
         row["profiler_flops"] = profiler_flops(model)
-    row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if repeats:
+        row.update(time_in_turns(model, selection, repeats))
     return row
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the rows of an earlier run, numbers as numbers."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {k: v if k == "model" else float(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_rows(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+    """Writes the table."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Returns what the bar asks for, in words."""
+    worst = max(rows, key=lambda row: row["difference"])
+    share = sum(row["prunable_filters"] for row in rows) / len(rows)
+    lines = [
+        f"{len(rows)} models; largest difference {worst['difference']:.1e} ({worst['model']}).",
+        f"On average {share:.1%} of the convolution filters are prunable.",
+    ]
+    if all("profiler_flops" in row for row in rows):
+        wrong = [row["model"] for row in rows if row["flops"] != row["profiler_flops"]]
+        lines.append(f"Operations differ from the profiler's for: {', '.join(wrong) or 'none'}.")
+    return "\n".join(lines)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Returns the summary and one line for each model."""
+    lines = [
+        "| model | prunable filters | difference | parameters (M) | half cut (M) |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in sorted(rows, key=lambda row: row["model"]):
+        before, after = row["parameters"] / 1e6, row["parameters_after"] / 1e6
+        lines.append(
+            f"| {row['model']} | {row['prunable_filters']:.1%} | {row['difference']:.1e} "
+            f"| {before:.2f} | {after:.2f} |"
+        )
+    return "\n".join([summary(rows), "", *lines, ""])
+
+
+def renew_page(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+    """Replaces everything after the page's line `<!-- made by ... -->`."""
+    head = re.match(r".*?<!-- made by [^\n]*-->\n", path.read_text(encoding="utf-8"), re.DOTALL)
+    path.write_text(f"{head[0]}\n{markdown(rows)}", encoding="utf-8")
 
 
 def main(argv: list[str]) -> None:
@@ -166,27 +301,25 @@ def main(argv: list[str]) -> None:
     del argv
     import tensorflow as tf
 
-    rows = []
+    output = pathlib.Path(_OUTPUT.value)
+    rows = read_rows(output)
+    known = {row["model"] for row in rows}
     for name in _MODELS.value or constructors():
+        if name in known:
+            continue
         tf.keras.backend.clear_session()
         gc.collect()
-        rows.append(measure(name, _SEED.value, _PROFILER.value, _CLONE.value))
+        rows.append(measure(name, _SEED.value, _PROFILER.value, _REPEATS.value))
         cells = [
             f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()
         ]
         print("  ".join(cells), flush=True)
-        with open(_OUTPUT.value, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-    worst = max(rows, key=lambda row: row["difference"])
-    share = sum(row["prunable_filters"] for row in rows) / len(rows)
-    print(f"{len(rows)} models; largest difference {worst['difference']:.2e} ({worst['model']});")
-    print(f"on average {share:.1%} of the convolution filters are prunable.")
-    if _PROFILER.value:
-        wrong = [row["model"] for row in rows if row["flops"] != row["profiler_flops"]]
-        print(f"operations differ from the profiler's for: {', '.join(wrong) or 'none'}")
-    print(f"wrote {_OUTPUT.value}")
+        write_rows(output, rows)
+    print(summary(rows))
+    print(f"wrote {output}")
+    if _PAGE.value:
+        renew_page(pathlib.Path(_PAGE.value), rows)
+        print(f"wrote {_PAGE.value}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One small model for each way in which channels meet, with what is known of its groups."""
 
 import numpy as np
+import pruning_models
 import tensorflow as tf
 
 L = tf.keras.layers
@@ -27,15 +28,7 @@ def build(name):
     i = L.Input((8, 8, 3))
     y = CASES[name][0](conv(8, 3, name="a")(i), i)
     model = tf.keras.Model(i, L.Flatten()(conv(5, 3, name="z")(y)))
-    generator = np.random.default_rng(1)
-    for weight in model.weights:
-        positive = "variance" in weight.name
-        weight.assign(
-            generator.uniform(0.5, 1.5, weight.shape)
-            if positive
-            else generator.normal(0, 0.3, weight.shape)
-        )
-    return model
+    return pruning_models.randomized(model, seed=1)
 
 
 def sequence(x):
@@ -184,6 +177,16 @@ def _layer_normalization_over_space(x, i):
 @case(a=4)
 def _group_normalization(x, i):
     return L.GroupNormalization(4)(x)
+
+
+@case(a=8)
+def _synchronized_batch_normalization(x, i):
+    return L.experimental.SyncBatchNormalization()(x)
+
+
+@case(a=8, b=0)
+def _layer_as_activation(x, i):
+    return conv(8, name="b", activation=L.PReLU())(L.Conv2D(8, 1, activation=L.ReLU())(x))
 
 
 @case(a=8)

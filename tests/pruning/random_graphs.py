@@ -59,7 +59,7 @@ def build(steps, channels=3, applied=None):
             graph.tensors.extend(x for x in results if np.prod(x.shape[1:]) <= 2000)
     leaves = [x for x in graph.tensors if id(x) not in graph.used]
     outputs = []
-    for number, x in enumerate(leaves[-3:]):
+    for number, x in enumerate(leaves[-2:]):
         if x.shape.rank == 4 and number % 2:
             x = L.GlobalAveragePooling2D()(x)
         outputs.append(L.Dense(2, name=f"head_{number}")(L.Flatten()(x)))

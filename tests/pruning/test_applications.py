@@ -39,9 +39,11 @@ def _memory():
 
 
 def check(name):
-    row = load().measure(name, seed=0, profiler=True, clone=False)
+    row = load().measure(name, seed=0, profiler=True, repeats=0)
     assert row["difference"] <= 1e-4
+    # The cut changes the output, and the output still depends on the image.
     assert row["effect"] > 0.01
+    assert row["spread"] > 1e-3
     assert row["flops"] == row["profiler_flops"]
     return row
 
@@ -75,7 +77,7 @@ def test_pruned_families_convert_to_tflite(name):
     groups = pruning.find_filter_groups(model)
     selection = {g.name: range(g.channels // 2) for g in groups if g.prunable}
     smaller = pruning.remove_filters(model, selection)
-    images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
+    images = benchmark.random_images(model, 1, np.random.default_rng(0))
     converter = tf.lite.TFLiteConverter.from_keras_model(smaller)
     expected = smaller(images).numpy()
     found = interpreter_output(converter.convert(), images)

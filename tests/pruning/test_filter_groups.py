@@ -174,6 +174,11 @@ def test_models_that_cannot_be_followed():
         pruning.find_filter_groups(tf.keras.Sequential([L.Dense(3)]))
     with pytest.raises(UserError, match="found int"):
         pruning.find_filter_groups(3)
+    i = L.Input((), dtype=tf.string)
+    lookup = L.StringLookup(name="words")
+    lookup.adapt(["a", "b"])
+    with pytest.raises(UserError, match="'words' holds a table that adapt"):
+        pruning.find_filter_groups(tf.keras.Model(i, L.Embedding(4, 3)(lookup(i))))
 
 
 def test_a_sequential_without_input_layer_is_followed_once_built():

@@ -114,3 +114,23 @@ def test_misuse_is_explained(tmp_path):
     with pytest.raises(UserError, match="must stay"):
         masked.mask_channels({"head": [0]})
     assert masked.selection == {}
+
+
+def test_weights_in_a_list_cannot_be_masked():
+    class Several(L.Layer):
+        def build(self, shape):
+            self.kernels = [self.add_weight(f"kernel_{n}", [shape[-1], 3]) for n in range(2)]
+
+        def call(self, x):
+            return tf.matmul(x, self.kernels[0]) - tf.matmul(x, self.kernels[1])
+
+    @pruning.register_layer(Several)
+    def _rule(call):
+        for kernel in call.layer.kernels:
+            call.consume(kernel, 0, call.along(call.x, -1))
+        return call.tensor([])
+
+    model = tf.keras.Sequential([L.Input((4,)), L.Dense(5, name="first"), Several(name="own")])
+    assert pruning.remove_filters(model, {"first": [0]}).get_layer("own").kernels[0].shape[0] == 4
+    with pytest.raises(UserError, match="cannot mask 'own/kernel_0:0'"):
+        pruning.StructuredPruning(model)

@@ -235,3 +235,20 @@ def test_a_cut_model_can_be_cut_again_and_trained():
     before = twice.get_weights()[0]
     twice.fit(images(model), np.zeros(2), verbose=0)
     assert np.abs(twice.get_weights()[0] - before).max() > 0
+
+
+def test_tied_embeddings_stay_tied():
+    i = L.Input((5,))
+    embedding = L.Embedding(9, 6, name="embedding")
+    x = L.LSTM(6, name="lstm")(L.Dense(4, name="free")(embedding(i)))
+    model = tf.keras.Model(i, tf.matmul(x, embedding.embeddings, transpose_b=True))
+    groups = {group.name: group for group in pruning.find_filter_groups(model)}
+    assert "also read by 'tf.linalg.matmul" in groups["embedding"].reason
+    removal = pruning.plan_removal(model, {"free": [0]})
+    smaller = removal.apply()
+    words = np.arange(10).reshape(2, 5) % 9
+    assert pruning.difference(removal, smaller, words) <= 1e-6
+    before = smaller(words).numpy()
+    smaller.get_layer("embedding").set_weights([np.zeros([9, 6])])
+    assert np.abs(before).max() > 0
+    assert np.abs(smaller(words)).max() == 0

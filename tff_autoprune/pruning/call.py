@@ -308,7 +308,7 @@ class Call:
                     self.trace, function, self.path, [tensor], {}, [tensor.with_factors(())]
                 )
                 return rule(call)
-        name = getattr(function, "__name__", str(function))
+        name = getattr(function, "__name__", type(function).__name__)
         return self.mix(tensor, [axis], f"passes through {name}, which may mix channels")
 
     def part(self, name: str) -> Call:

@@ -235,4 +235,12 @@ def _readers(model: tf.keras.Model, groups: Sequence[FilterGroup]) -> list[_Read
         if isinstance(value, tf.Variable)
     }
     weights = model.weights
+    hidden = [
+        weights[position].name for position in members if id(weights[position]) not in attributes
+    ]
+    if hidden:
+        raise UserError(
+            f"StructuredPruning cannot mask '{hidden[0]}': its layer must hold it in an attribute "
+            "of its own, not in a list or dictionary."
+        )
     return [(*attributes[id(weights[position])], reading) for position, reading in members.items()]

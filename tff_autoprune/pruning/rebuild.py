@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from keras.src.engine import functional
 
+from tff_autoprune.errors import UserError
 from tff_autoprune.pruning.trace import Trace, ordered_nodes
 from tff_autoprune.pruning.traced_tensor import Kept
 
@@ -75,7 +76,12 @@ class Rebuilder:
             if node.is_input or any(id(x) not in tensors for x in node.keras_inputs):
                 continue
             args, kwargs = tf.nest.map_structure(
-                lambda value: tensors.get(id(value), value), (node.call_args, node.call_kwargs)
+                lambda value: (
+                    self._weight(value)
+                    if isinstance(value, tf.Variable)
+                    else tensors.get(id(value), value)
+                ),
+                (node.call_args, node.call_kwargs),
             )
             args, kwargs = self._arguments(node, args, kwargs)
             layer = self.copy(node.layer)
@@ -93,6 +99,25 @@ class Rebuilder:
         functional.connect_ancillary_layers(new_model, created)
         new_model._trainable = model._trainable
         return new_model
+
+    def _weight(self, variable: tf.Variable) -> tf.Variable:
+        """Returns the copy of a weight that a call gets as an argument, as tied embeddings do."""
+        owners = [
+            layer
+            for layer in self._trace.model._flatten_layers(include_self=False)
+            if any(weight is variable for weight in layer.weights)
+        ]
+        for layer in owners:
+            copied = self._copies[id(layer)].weights if id(layer) in self._copies else []
+            for old, new in zip(layer.weights, copied):
+                if old is variable:
+                    return new
+        if owners:
+            raise UserError(
+                f"The weight '{variable.name}' of '{owners[-1].name}' is read by another call "
+                "before its own layer is called; such a model cannot be copied."
+            )
+        return variable
 
     def _arguments(
         self, node: Any, args: Any, kwargs: dict[str, Any]

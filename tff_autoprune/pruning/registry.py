@@ -8,13 +8,13 @@ Your own layers join here; docs/pruning_any_model.md has an example:
 
     @pruning.register_layer(MyScale)
     def _(call):
-        call.carry(call.layer.gain, 0, call.x, axis=-1)
+        call.carry(call.layer.gain, 0, call.along(call.x, -1))
         return call.same(call.x)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from keras.src.layers.core.tf_op_layer import TFOpLambda
@@ -42,13 +42,7 @@ def register_layer(*classes: type) -> Callable[[Rule], Rule]:
     Returns:
       A decorator that takes the rule and returns it unchanged.
     """
-
-    def decorate(rule: Rule) -> Rule:
-        for cls in classes:
-            _LAYERS[cls] = rule
-        return rule
-
-    return decorate
+    return _filling(_LAYERS, classes)
 
 
 def register_operator(*symbols: str) -> Callable[[Rule], Rule]:
@@ -60,10 +54,14 @@ def register_operator(*symbols: str) -> Callable[[Rule], Rule]:
     Returns:
       A decorator that takes the rule and returns it unchanged.
     """
+    return _filling(_OPERATORS, symbols)
+
+
+def _filling(rules: dict[Any, Rule], keys: Sequence[Any]) -> Callable[[Rule], Rule]:
+    """Returns a decorator that enters the rule under all keys."""
 
     def decorate(rule: Rule) -> Rule:
-        for symbol in symbols:
-            _OPERATORS[symbol] = rule
+        rules.update(dict.fromkeys(keys, rule))
         return rule
 
     return decorate

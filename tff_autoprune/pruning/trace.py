@@ -98,6 +98,13 @@ def check_model(model: tf.keras.Model) -> None:
             "graph cannot be followed. Build it with the functional API, as "
             "tf.keras.Model(inputs, outputs)."
         )
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if any(not isinstance(weight, tf.Variable) for weight in layer.weights):
+            raise UserError(
+                f"The layer '{layer.name}' holds a table that adapt() made, which cannot be "
+                "copied: apply it before the model, or make it with "
+                "vocabulary=layer.get_vocabulary(include_special_tokens=False)."
+            )
 
 
 class Trace:
@@ -137,6 +144,7 @@ class Trace:
         for name, output in zip(model.output_names, self.outputs):
             for factor in output.factors:
                 self.channels.fix(factor, f"feeds the model's output '{name}'")
+        self._fix_borrowed()
         self._make_rectangular()
 
     # -- Used by Call ----------------------------------------------------------------------------
@@ -315,6 +323,16 @@ class Trace:
                 stacklevel=2,
             )
         return call.opaque(f"reaches '{call.path}', an unknown {registry.describe(layer)}")
+
+    def _fix_borrowed(self) -> None:
+        """Keeps weights whole that a call gets as an argument, besides their own layer."""
+        for node in self.nodes:
+            for value in tf.nest.flatten((node.args, node.kwargs)):
+                if isinstance(value, tf.Variable):
+                    for axis in range(len(value.shape)):
+                        tie = self._ties.get((id(value), axis))
+                        if tie is not None:
+                            self.channels.fix(tie.ids, f"is also read by '{node.path}'")
 
     # -- Rectangles ------------------------------------------------------------------------------
 

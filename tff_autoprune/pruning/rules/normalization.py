@@ -12,7 +12,7 @@ from tff_autoprune.pruning.traced_tensor import Kept, TracedTensor
 _layers = tf.keras.layers
 
 
-@register_layer(_layers.BatchNormalization)
+@register_layer(_layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
 def _batch_normalization(call: Call) -> TracedTensor:
     # Each channel has its own statistics and is normalized by itself.
     layer, x = call.layer, call.x
