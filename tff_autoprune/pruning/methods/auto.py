@@ -10,7 +10,8 @@
 
 When. Cuts begin when the training loss has clearly left its start. Each waits until the one before
 has healed: the training loss is back at its lowest level before any cut, within its own noise, so
-that small losses do not add up. They end early enough for a last phase in which what was found is only trained.
+that small losses do not add up. They end early enough for a last phase in which what was found is
+only trained.
 
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
 is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
