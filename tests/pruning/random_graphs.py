@@ -182,15 +182,20 @@ def einsum_dense(g, a, b, c):
     return x, L.EinsumDense("abde,def->abf", (None, _filters(c)))(y)
 
 
+# With any activation but tanh Keras does not build a second, fused kernel, which takes several
+# times as long as the rest of a small graph; the fixed cases in graph_cases.py have tanh.
+_FAST = "softsign"
+
+
 @operation
 def lstm(g, a, b, c):
     cls = [L.LSTM, L.GRU, L.SimpleRNN][b % 3]
-    return _one(g, 3, a, cls(_filters(c), return_sequences=c % 2 > 0))
+    return _one(g, 3, a, cls(_filters(c), activation=_FAST, return_sequences=c % 2 > 0))
 
 
 @operation
 def bidirectional(g, a, b, c):
-    inner = [L.LSTM, L.GRU][b % 2](_filters(c), return_sequences=True)
+    inner = [L.LSTM, L.GRU][b % 2](_filters(c), activation=_FAST, return_sequences=True)
     return _one(g, 3, a, L.Bidirectional(inner, merge_mode=["concat", "sum", "mul"][c % 3]))
 
 
@@ -199,7 +204,7 @@ def lstm_with_state(g, a, b, c):
     x, state = g.pick(3, a), g.pick(2, b)
     if x is None or state is None:
         return None
-    return x, state, L.GRU(state.shape[-1], return_sequences=True)(x, initial_state=state)
+    return x, state, L.GRU(state.shape[-1], _FAST, return_sequences=True)(x, initial_state=state)
 
 
 @operation
