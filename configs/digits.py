@@ -1,4 +1,4 @@
-"""Real handwriting by ten people, small and quick: for a first look and for tests."""
+"""Real handwriting by 14 people, small and quick: for a first look and for tests."""
 
 from tff_autoprune import config as config_lib
 

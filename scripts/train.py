@@ -5,7 +5,7 @@ r"""Trains a model by federated averaging, prunes it on the way, writes a run di
       --config.pruning.method=none --run_dir=runs/dense
 
 `--dry_run` shows the data, the model and what a round will cost, without training. `--resume` goes
-on with a run that was stopped.
+on with a run that was stopped. docs/configuration.md lists the fields.
 """
 
 from __future__ import annotations

@@ -73,6 +73,11 @@ def test_every_field_is_described():
         assert field.help in text
 
 
+def test_the_page_of_all_fields_is_up_to_date():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert config_lib.describe() in page, "copy the table of config.describe() into the page"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_file_is_valid(name):
     namespace = {}

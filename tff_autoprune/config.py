@@ -260,7 +260,9 @@ def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
     try:
         return validate(flag.value)
     except OSError as error:
-        raise UserError(f"--config: {error}") from error
+        # ml_collections wraps the cause in two sentences of its own.
+        cause = str(error).rpartition("[Errno ")[2].partition("] ")[2] or error
+        raise UserError(f"--config: {cause}") from error
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -380,5 +382,6 @@ def describe() -> str:
     """Returns a table of every field, its default and its meaning, in Markdown."""
     rows = ["| field | default | allowed | meaning |", "|---|---|---|---|"]
     for path, field in fields().items():
-        rows.append(f"| `{path}` | `{field.default}` | {field.allowed} | {field.help} |")
+        allowed = "True or False" if field.kind is bool else field.allowed
+        rows.append(f"| `{path}` | `{field.default}` | {allowed} | {field.help} |")
     return "\n".join(rows)
