@@ -14,8 +14,9 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli
+from tff_autoprune.errors import UserError
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.", required=True)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.")
 _ROUNDS = flags.DEFINE_integer(
     "rounds", None, "Interleaved rounds; the configuration's by default.", lower_bound=2
 )
@@ -38,6 +39,8 @@ def _print_result(name: str, figures: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> None:
     """Benchmarks; see the module."""
     del argv
+    if not _RUN_DIR.value:
+        raise UserError("--run_dir: name the run directory, e.g. --run_dir=runs/demo.")
     from tff_autoprune import benchmark
     from tff_autoprune.run_directory import RunDirectory
 

@@ -17,10 +17,11 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli
+from tff_autoprune.errors import UserError
 from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.run_directory import RunDirectory
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.", required=True)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.")
 _FORMATS = flags.DEFINE_list(
     "formats",
     None,
@@ -79,6 +80,8 @@ def _fine_tuning(settings: dict[str, Any]) -> Any:
 def main(argv: Sequence[str]) -> None:
     """Exports; see the module."""
     del argv
+    if not _RUN_DIR.value:
+        raise UserError("--run_dir: name the run directory, e.g. --run_dir=runs/demo.")
     run = RunDirectory(_RUN_DIR.value).require("config", "summary")
     from tff_autoprune import config, export
 

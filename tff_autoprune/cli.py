@@ -58,6 +58,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       main: Takes the positional arguments, the program's name first.
     """
     _quiet_tensorflow()
+    # A script's path holds scripts/ only; a model `my_package.networks:build` lies here.
+    sys.path.append(os.getcwd())
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
 
     app.define_help_flags()

@@ -69,3 +69,11 @@ def test_the_tutorial_works_as_written(tmp_path):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (tmp_path / "tutorial" / "report.html").exists()
     assert (tmp_path / "tutorial_comparison" / "comparison.md").exists()
+
+
+def test_tensorboard_starts():
+    """It needs more than its package asks for; see requirements.in."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
