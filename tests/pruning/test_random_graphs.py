@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import random_graphs
 import tensorflow as tf
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tff_autoprune import pruning
@@ -38,15 +38,15 @@ def check(steps, seed):
     images = generator.normal(size=(2, 6, 6, 3)).astype(np.float32)
     assert pruning.difference(removal, smaller, images) <= TOLERANCE
     assert smaller.count_params() == sum(a.size for a in removal.slice_weights(model.get_weights()))
-    # Names stay. New ones can appear: a grouped convolution with one group left is an ordinary one.
-    assert {g.name.split("#")[0] for g in groups} <= {
-        g.name.split("#")[0] for g in pruning.find_filter_groups(smaller)
-    }
+    assert [layer.name for layer in smaller.layers] == [layer.name for layer in model.layers]
+    pruning.find_filter_groups(smaller)  # Can be cut again.
 
 
 # Time goes with the number of layers that Keras builds, hence the small graphs here.
 @settings(PROFILE, max_examples=500, derandomize=True)
 @given(st.lists(STEP, min_size=1, max_size=4), SEED)
+# With one channel left, a gate of one channel is no longer spread over others, but tied to it.
+@example([("activation_layer", 0, 0, 0), ("spread", 1, 0, 1)], 269)
 def test_random_graphs_compute_the_same(steps, seed):
     check(steps, seed)
 
