@@ -278,7 +278,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Returns the summary and one line for each model."""
     lines = [
-        "| model | prunable filters | difference | parameters (M) | half cut (M) |",
+        "| model | prunable filters | difference | parameters (M) | after the cut (M) |",
         "|---|---:|---:|---:|---:|",
     ]
     for row in sorted(rows, key=lambda row: row["model"]):

@@ -64,6 +64,7 @@ def test_group_normalization_goes_by_whole_groups():
     assert group.channels == 4
     assert group.filters_of.tolist() == [4] * 4
     assert group.members[0].indices[1].tolist() == [4, 5, 6, 7]
+    assert str(group).startswith("stem: 4 channels of up to 4 filters, prunable\n")
 
 
 def test_concatenation_shifts_the_places_of_the_reader():

@@ -79,7 +79,7 @@ def test_slices_reject_arrays_of_another_model():
     ("selection", "message"),
     [
         ({"nothing": [0]}, "neither a filter group nor a layer .* Prunable groups: conv_1, conv_2"),
-        ({"head": [0]}, "'head' must stay: it feeds the model's output 'head'"),
+        ({"head": [0]}, "'head' must stay: it feeds .* 'head'. Prunable groups: conv_1, conv_2"),
         ({"conv_1": [32]}, "has channels 0 to 31, found 32"),
         ({"conv_1": [-1]}, "has channels 0 to 31, found -1"),
         ({"conv_1": [3, 3]}, "repeated"),
@@ -120,6 +120,12 @@ def test_round_to(removed, round_to, kept):
     assert 32 - len(gone) == kept
     # The first in the list are the ones to go.
     assert list(gone) == list(range(32 - len(gone), 32))
+
+
+@pytest.mark.parametrize("round_to", [0, -8, 1.5])
+def test_wrong_round_to(round_to):
+    with pytest.raises(UserError, match="integer of at least 1"):
+        pruning.plan_removal(pruning_models.cnn(), {"conv_1": [0]}, round_to)
 
 
 def test_round_to_counts_units_of_recurrent_layers():

@@ -68,7 +68,7 @@ def test_more_tolerance_gives_a_smaller_network():
     dense = cnn((16, 24)).count_params()
 
     def steep(model):
-        return math.exp(0.01 * (dense / model.count_params()) ** 1.5)
+        return math.exp(0.03 * (dense / model.count_params()) ** 1.5)
 
     sizes = [
         run(

@@ -98,7 +98,9 @@ class FilterGroup:
 
     def __str__(self) -> str:
         state = "prunable" if self.prunable else f"fixed: {self.reason}"
-        head = f"{self.name}: {self.channels} channels, {state}"
+        each = self.filters_of.max()
+        unit = "channels" if each == 1 else f"channels of up to {each} filters"
+        head = f"{self.name}: {self.channels} {unit}, {state}"
         return "\n".join([head, *(f"  {member}" for member in self.members)])
 
 

@@ -157,8 +157,8 @@ def plan_removal(model: tf.keras.Model, selection: Selection, round_to: int = 1)
       UserError: If a name is unknown or stands for a fixed group, an index is out of range or
         repeated, filters that depend on each other are torn apart, or nothing of a group is left.
     """
-    if round_to < 1:
-        raise UserError(f"round_to must be at least 1, found {round_to}.")
+    if not isinstance(round_to, (int, np.integer)) or round_to < 1:
+        raise UserError(f"round_to must be an integer of at least 1, found {round_to!r}.")
     trace = Trace(model)
     groups = groups_of(trace)
     by_name = {group.name: group for group in groups}
@@ -169,7 +169,7 @@ def plan_removal(model: tf.keras.Model, selection: Selection, round_to: int = 1)
         for group_name, channels in parts.items():
             chosen.setdefault(group_name, []).extend(channels)
     for name, channels in chosen.items():
-        _check_channels(by_name[name], channels)
+        _check_channels(by_name[name], channels, groups)
     rounded = {
         name: np.array(_give_back(by_name[name], channels, round_to), np.int64)
         for name, channels in chosen.items()
@@ -226,10 +226,9 @@ def _channels_of_layer(
         if member.role == Role.PRODUCER and member.layer == name
     ]
     if not made:
-        allowed = ", ".join(group.name for group in groups if group.prunable) or "none"
         raise UserError(
             f"'{name}' is neither a filter group nor a layer that makes channels. "
-            f"Prunable groups: {allowed}."
+            f"{_allowed(groups)}"
         )
     size = made[0][1].size
     wrong = [i for i in filters if not 0 <= i < size]
@@ -254,11 +253,20 @@ def _channels_of_layer(
     return result
 
 
-def _check_channels(group: FilterGroup, channels: Sequence[int]) -> None:
+def _allowed(groups: Sequence[FilterGroup]) -> str:
+    names = ", ".join(group.name for group in groups if group.prunable)
+    return f"Prunable groups: {names or 'none'}."
+
+
+def _check_channels(
+    group: FilterGroup, channels: Sequence[int], groups: Sequence[FilterGroup]
+) -> None:
     if not channels:
         return
     if not group.prunable:
-        raise UserError(f"The filter group '{group.name}' must stay: it {group.reason}.")
+        raise UserError(
+            f"The filter group '{group.name}' must stay: it {group.reason}. {_allowed(groups)}"
+        )
     wrong = [i for i in channels if not 0 <= i < group.channels]
     if wrong:
         raise UserError(

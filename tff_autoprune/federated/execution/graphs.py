@@ -8,6 +8,7 @@ because two clients must never share a variable.
 
 from __future__ import annotations
 
+import abc
 import itertools
 import queue
 import weakref
@@ -117,7 +118,7 @@ def _forget_functions(names: Sequence[str]) -> None:
         context.context().remove_function(name)
 
 
-class GraphFunction:
+class GraphFunction(abc.ABC):
     """A TensorFlow computation that can be called; see `load`.
 
     Attributes:
@@ -141,9 +142,9 @@ class GraphFunction:
         self.output_specs = list(_sequence_specs(function_type.result, tensorflow.result))
         self.initialize_op = tensorflow.initialize_op
 
+    @abc.abstractmethod
     def __call__(self, argument: Any) -> Any:
         """Runs the graph."""
-        raise NotImplementedError
 
     def flatten(self, argument: Any) -> list[Any]:
         """Returns the leaves of an argument, aligned with `input_names`."""

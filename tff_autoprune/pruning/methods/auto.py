@@ -126,8 +126,8 @@ class Constants:
     elasticity_per_point: float = 0.4
     wanted_elasticity: float = 0.3
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.2
-    fall_over_time: float = 2.5
+    fall_per_progress: float = 1.5
+    fall_over_time: float = 1.6
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
