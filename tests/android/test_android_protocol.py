@@ -284,7 +284,14 @@ def test_interrupted(attach, program, models, tmp_path, number, code):
     phone, serial = attach()
     command = [sys.executable, "-m", "android_bench", "run", f"--benchmark_binary={program}"]
     command += [f"--run_dir={models.parent}", f"--out={tmp_path / 'out'}", *QUICK, "--min_secs=30"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A shell's background jobs, such as a whole test run, are started with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while len(phone.benchmark_runs) < 3:
         assert time.monotonic() < deadline and process.poll() is None

@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as tflite_schema
 
-from tff_autoprune import config as config_lib
 from tff_autoprune import export, models
 from tff_autoprune.errors import UserError
 from tff_autoprune.export.pixels import deployable
@@ -32,10 +31,6 @@ def contents(resnet):
 def tensor_types(content):
     graph = tflite_schema.Model.GetRootAsModel(content, 0).Subgraphs(0)
     return [graph.Tensors(index).Type() for index in range(graph.TensorsLength())]
-
-
-def test_formats_are_those_of_the_configuration():
-    assert tuple(export.FORMATS) == config_lib.FORMATS
 
 
 def test_float32_computes_what_keras_computes(resnet, contents):
