@@ -325,11 +325,11 @@ def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the configuration as plain JSON values by dotted name, e.g. "federated.rounds"."""
     values = {}
-    for name in fields():
-        value = to_json(config)
-        for part in name.split("."):
-            value = value[part]
-        values[name] = value
+    for name, value in to_json(config).items():
+        if isinstance(value, dict):
+            values.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            values[name] = value
     return values
 
 
