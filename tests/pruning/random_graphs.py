@@ -39,7 +39,20 @@ class Graph:
             and (like is None or x.shape.as_list() == like.shape.as_list())
             and (check is None or check(x))
         ]
+        if not fitting and like is None and check is None:
+            return self.convert(rank, a)
         return fitting[a % len(fitting)] if fitting else None
+
+    def convert(self, rank, a):
+        """Makes a sequence or a vector of an image, so that layers that need one find one."""
+        images = [x for x in self.tensors if x.shape.rank == 4]
+        if rank not in (2, 3) or not images:
+            return None
+        x = images[a % len(images)]
+        layer = L.GlobalAveragePooling2D() if rank == 2 else L.Reshape((-1, x.shape[-1]))
+        self.use(x)
+        self.tensors.append(layer(x))
+        return self.tensors[-1]
 
     def use(self, *tensors):
         self.used.update(id(x) for x in tensors)
