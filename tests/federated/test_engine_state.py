@@ -62,9 +62,10 @@ def test_arrays_of_another_process_are_refused():
         sgd.state_from_arrays(smaller.state_to_arrays(smaller.initialize()))
 
 
-def test_a_resumed_run_repeats_the_uninterrupted_one():
+@pytest.mark.parametrize("aggregator", _AGGREGATORS)
+def test_a_resumed_run_repeats_the_uninterrupted_one(aggregator):
     datasets = make_datasets((9, 8, 7))
-    engine = federated.Engine(make_model(), _settings("robust", server_optimizer="yogi"))
+    engine = federated.Engine(make_model(), _settings(aggregator, server_optimizer="yogi"))
     middle = engine.next(engine.initialize(), datasets).state
     arrays = engine.state_to_arrays(middle)
     uninterrupted = engine.next(middle, datasets).state
@@ -165,6 +166,19 @@ def test_a_rollback_continues_as_if_nothing_had_been_tried():
     engine.next(tried, datasets)
     rolled_back = engine.next(engine.restore(model, before), datasets).state
     assert_same_bits(weights_of(undisturbed), weights_of(rolled_back))
+
+
+def test_noise_is_not_used_again_after_a_rollback():
+    datasets = make_datasets((9, 8, 7))
+    model = make_model((4, 6))
+    engine = federated.Engine(model, _settings("dp"))
+    before = engine.initialize()
+    first = engine.next(before, datasets).state
+    rolled_back = engine.with_aggregator_of(engine.restore(model, before), first)
+    assert_same_bits(weights_of(before), weights_of(rolled_back))
+    second = engine.next(rolled_back, datasets).state
+    for one, other in zip(weights_of(first), weights_of(second)):
+        assert not np.array_equal(one, other)
 
 
 def test_the_engine_does_not_touch_the_model_it_is_given():

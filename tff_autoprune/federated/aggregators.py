@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import tensorflow_federated as tff
+import tensorflow_privacy as tfp
 
+from tff_autoprune.federated.noise import SeededAdaptiveClipSumQuery
 from tff_autoprune.federated.settings import AggregatorSettings
 
 _Factory = tff.aggregators.WeightedAggregationFactory
@@ -18,6 +20,8 @@ _QUANTIZATION_BITS = 8
 # Quantizing a tensor costs two floats, its range; below this many elements that is not worth it.
 # TFF's default of 20,000 would leave most layers of a small network as they are.
 _QUANTIZATION_THRESHOLD = 256
+# Andrew et al.'s advice for the adaptive clipping norm of differential privacy.
+_CLIP_LEARNING_RATE = 0.2
 
 
 class _MeanFactory(_Factory):
@@ -89,16 +93,21 @@ def _secure(settings: AggregatorSettings) -> _Factory:
 
 def _dp(settings: AggregatorSettings) -> _Factory:
     # The count of unclipped updates is released with noise of its own, paid for by slightly more
-    # noise on the updates (Andrew et al., arXiv 1905.03871, theorem 1). TFF's default, a twentieth
-    # of the cohort, is too small for cohorts below ten times the noise multiplier.
+    # noise on the updates (Andrew et al., arXiv 1905.03871, theorem 1). Their advice, a twentieth of
+    # the cohort, is too small for cohorts below ten times the noise multiplier.
     clipped_count_stddev = max(0.05 * settings.clients_per_round, settings.noise_multiplier)
-    factory = tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(
-        noise_multiplier=settings.noise_multiplier,
-        clients_per_round=settings.clients_per_round,
+    multiplier = settings.noise_multiplier
+    query = SeededAdaptiveClipSumQuery(
+        noise_multiplier=multiplier and (multiplier**-2 - (2 * clipped_count_stddev) ** -2) ** -0.5,
+        clipped_count_stddev=clipped_count_stddev if multiplier else 0.0,
+        seed=settings.seed,
         initial_l2_norm_clip=settings.dp_initial_clip,
         target_unclipped_quantile=settings.dp_target_quantile,
-        clipped_count_stddev=clipped_count_stddev,
+        learning_rate=_CLIP_LEARNING_RATE,
+        expected_num_records=settings.clients_per_round,
     )
+    mean = tfp.NormalizedQuery(query, denominator=settings.clients_per_round)
+    factory = tff.aggregators.DifferentiallyPrivateFactory(mean)
     return tff.aggregators.as_weighted_aggregator(factory)
 
 

@@ -288,6 +288,19 @@ class Engine:
         self._change_model(model)
         return state
 
+    def with_aggregator_of(self, state: State, latest: State) -> State:
+        """Returns the state with what the aggregator of another one has learned and used.
+
+        After going back to an earlier state, so that clipping norms are kept and, above all, noise
+        of differential privacy is never used twice.
+
+        Args:
+          state: The state, of the engine's present architecture.
+          latest: A state of any architecture.
+        """
+        carried = state_lib.carry_matching(latest.aggregator, state.aggregator)
+        return state._replace(aggregator=carried)
+
     def set_penalty(self, state: State, strength: float) -> State:
         """Returns the state with another strength of the regularizer, without retracing."""
         return self._set_client_scalar(state, "penalty", strength)

@@ -47,6 +47,7 @@ class AggregatorSettings:
         beforehand for the guarantee to hold.
       dp_initial_clip: dp: L2 norm to which updates are clipped in the first round.
       dp_target_quantile: dp: share of updates that shall stay unclipped.
+      seed: dp: what the noise derives from. Whoever knows it can subtract the noise.
     """
 
     name: str = "mean"
@@ -57,6 +58,7 @@ class AggregatorSettings:
     clients_per_round: Optional[int] = None
     dp_initial_clip: float = 0.1
     dp_target_quantile: float = 0.5
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks every field.

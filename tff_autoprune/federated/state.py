@@ -78,7 +78,13 @@ def from_arrays(like: State, arrays: Mapping[str, np.ndarray]) -> State:
                 f"checkpoint: {path} should be {leaf.dtype}{list(leaf.shape)}, found"
                 f" {found.dtype}{list(found.shape)}."
             )
-    return _map(like, lambda path, leaf: np.asarray(arrays[path]))
+
+    def leaf(path: str, like: Any) -> Any:
+        value = np.asarray(arrays[path])
+        # TFF's events of differential privacy carry names, which it does not take as arrays.
+        return value.item() if isinstance(like, (bytes, str)) else value
+
+    return _map(like, leaf)
 
 
 def _like_trainable(value: Any, trainable: Sequence[np.ndarray]) -> bool:

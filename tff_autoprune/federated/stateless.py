@@ -136,6 +136,15 @@ class _Slot:
         return old
 
 
+def _as_computed(variable: tf.Variable, value: Any, layer: tf.keras.layers.Layer) -> Any:
+    """Returns a weight in the type that its layer computes in, as Keras' variables cast themselves.
+
+    Under a mixed precision policy weights are float32 and computations are not.
+    """
+    casts = hasattr(variable, "_should_cast") and isinstance(value, tf.Tensor)
+    return tf.cast(value, layer.compute_dtype) if casts else value
+
+
 def _find_slots(model: tf.keras.Model) -> dict[int, list[_Slot]]:
     """Finds every place that holds a weight, by the variable's id."""
     wanted = {id(v) for v in model.weights}
@@ -227,7 +236,7 @@ class StatelessModel:
             ):
                 for variable, value in zip(list(variables), values):
                     for slot in self._slots[id(variable)]:
-                        undo.append((slot, slot.put(value)))
+                        undo.append((slot, slot.put(_as_computed(variable, value, slot.layer))))
             if self.unknown_widths:
                 for layer in self.model._flatten_layers(include_self=False, recursive=True):
                     for name, value_of in widths.attributes(layer):

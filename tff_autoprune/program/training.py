@@ -335,7 +335,9 @@ class Training:
         elif decision.action is base.Action.RESTORE:
             if self._snapshot is None:
                 raise RuntimeError("The pruning method restores, but nothing was cut before.")
+            latest = self._state
             self._restore(self._snapshot)
+            self._state = self._engine.with_aggregator_of(self._state, latest)
             self._snapshot = None
         elif decision.action is base.Action.ASSIGN:
             model = self._engine.keras_model(self._state)
@@ -531,7 +533,7 @@ def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
         client_weighting=section.client_weighting,
         batch_norm=section.batch_norm,
         aggregator=federated.AggregatorSettings(
-            **aggregator, clients_per_round=section.clients_per_round
+            **aggregator, clients_per_round=section.clients_per_round, seed=config.seed
         ),
     )
 
