@@ -93,8 +93,8 @@ def _secure(settings: AggregatorSettings) -> _Factory:
 
 def _dp(settings: AggregatorSettings) -> _Factory:
     # The count of unclipped updates is released with noise of its own, paid for by slightly more
-    # noise on the updates (Andrew et al., arXiv 1905.03871, theorem 1). Their advice, a twentieth of
-    # the cohort, is too small for cohorts below ten times the noise multiplier.
+    # noise on the updates (Andrew et al., arXiv 1905.03871, theorem 1). Their advice for it, a
+    # twentieth of the cohort, is too small for cohorts below ten times the noise multiplier.
     clipped_count_stddev = max(0.05 * settings.clients_per_round, settings.noise_multiplier)
     multiplier = settings.noise_multiplier
     query = SeededAdaptiveClipSumQuery(

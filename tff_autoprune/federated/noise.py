@@ -78,7 +78,7 @@ class SeededAdaptiveClipSumQuery(tfp.QuantileAdaptiveClipSumQuery):
         event = dp_accounting.ComposedDpEvent(
             [dp_accounting.GaussianDpEvent(multiplier) for multiplier in multipliers]
         )
-        return result, _State(clipping, global_state.seed + [0, 1]), event
+        return result, _State(clipping, tf.add(global_state.seed, [0, 1])), event
 
     def derive_metrics(self, global_state: _State) -> Any:
         """Returns the clipping norm."""
