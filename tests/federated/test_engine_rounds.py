@@ -90,6 +90,25 @@ def test_a_huge_update_hardly_moves_a_guarded_model(aggregator):
     assert largest < 2 < 20 < harm
 
 
+def test_a_mixed_precision_model_trains_like_a_float32_one():
+    trained = []
+    for policy in ("float32", "mixed_bfloat16"):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        try:
+            model = make_model(normalization="batch")
+        finally:
+            tf.keras.mixed_precision.set_global_policy("float32")
+        engine = _engine(model=model)
+        state = engine.initialize()
+        for _ in range(3):
+            state = engine.next(state, make_datasets((16, 8))).state
+        trained.append(weights_of(state))
+    initial = weights_of(engine.initialize())
+    for start, exact, rounded in zip(initial, *trained):
+        assert rounded.dtype == np.float32
+        assert np.abs(rounded - exact).max() <= 0.1 * np.abs(exact - start).max() + 1e-3
+
+
 def test_a_client_with_one_example_counts_once():
     engine = _engine()
     result = engine.next(engine.initialize(), make_datasets((1, 8)))
