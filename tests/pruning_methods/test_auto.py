@@ -165,7 +165,13 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
     losses = [2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.95, 0.9, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     for number, loss in enumerate(losses, start=1):
         observation = base.Observation(
-            number, 60, model, None, {"loss": loss}, None, lambda _: {"loss": 1.0}
+            number,
+            60,
+            model,
+            None,
+            {"loss": loss},
+            None,
+            lambda _: {"loss": 1.0, "accuracy": 0.5},
         )
         state, _ = method.step(state, observation)
         shares.append(state["penalty_share"])

@@ -26,12 +26,13 @@ a network needs shows only when it has learned.
 
 Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
 on the same held-out clients. (Channels that carry next to no energy, dead ones say, go without a
-trial, which costs traffic.) What counts is the elasticity,
+trial, which costs traffic.) The rise of the loss is turned into points of accuracy by what the
+network has gained so far for its fall of the loss, from an uninformed one on:
 
-    relative rise of the held-out loss / relative fall of the cost (in logarithms),
+    points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-which a point of tolerance bounds. It grows as a network approaches the size that its task needs,
-whatever the task, so this is also where the search ends.
+and a cut pays if the points of all cuts together stay within the tolerance. One trial is noisy; in
+the sum, noise averages out and what was really lost adds up.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -88,9 +89,7 @@ class Constants:
       least_aggressiveness: Smallest share, but one channel at least.
       bolder: Largest factor on the aggressiveness from a cut to the next.
       gentler: Smallest factor; also taken when a cut does not pay or does not heal.
-      elasticity_per_point: Allowed elasticity for a point of tolerance.
-      wanted_elasticity: Share of the allowed elasticity that the aggressiveness steers to: a
-        network that is still learning fast shows little of what it will need later.
+      wanted_share: Share of the tolerance that is left which a cut is sized to take.
       free_energy: A cut that loses no more than this share of any group's energy needs no trial.
       fall_per_progress: Allowed fall of the logarithm of the cost for a fall of the logarithm of
         the training loss by 1: what a network needs shows only when it has learned.
@@ -123,8 +122,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    elasticity_per_point: float = 0.4
-    wanted_elasticity: float = 0.3
+    wanted_share: float = 0.25
     free_energy: float = 1e-3
     fall_per_progress: float = 1.5
     fall_over_time: float = 1.6
@@ -201,6 +199,8 @@ class AutoPruning(base.PruningMethod):
             "cut_round": 0,
             "refusals": 0,
             "cuts": 0,
+            "spent": 0.0,
+            "spent_before": 0.0,
             "dense_width": _width(model),
             "width": _width(model),
             "width_before": _width(model),
@@ -302,7 +302,12 @@ class AutoPruning(base.PruningMethod):
         patience = constants.patience * self._interval(observation)
         if since < patience and not over:
             return []
-        state.update(phase=SEARCHING, width=state["width_before"], cuts=state["cuts"] - 1)
+        state.update(
+            phase=SEARCHING,
+            spent=state["spent_before"],
+            width=state["width_before"],
+            cuts=state["cuts"] - 1,
+        )
         self._scale_aggressiveness(state, constants.gentler)
         # The restored model has to learn on before anything is tried again.
         state["next_round"] = observation.round_num + patience
@@ -318,7 +323,6 @@ class AutoPruning(base.PruningMethod):
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
         energies = ranking.energies(groups, model.get_weights())
         savings = _savings(model, groups)
-        allowed = constants.elasticity_per_point * self._tolerance
         room = self._room(state, observation)
         if room < constants.least_aggressiveness:
             return []
@@ -340,18 +344,23 @@ class AutoPruning(base.PruningMethod):
             seen = observation.evaluate(model) if seen is None else seen
             candidate = _without(model, selection, weights)
             rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
-            elasticity = rise / max(1e-9, _relative_fall(model, candidate))
-            if elasticity <= allowed:
-                reason = f"pays: held-out loss {rise:+.1%}, elasticity {elasticity:.2f}"
+            points = rise * _points_per_rise(seen, model.output_shape[-1])
+            left = self._tolerance - state["spent"]
+            if points <= left:
+                reason = (
+                    f"pays: held-out loss {rise:+.1%}, about {points:+.2f} points of the"
+                    f" {left:.2f} left"
+                )
                 decision = self._cut(state, observation, selection, weights, reason, rise)
-                # The next cut is sized to come out at the wanted elasticity.
-                wanted = constants.wanted_elasticity * allowed
-                self._scale_aggressiveness(state, math.sqrt(wanted / max(elasticity, 1e-9)))
+                # Gains pay for losses, but no more than the tolerance itself does.
+                state["spent"] = max(-self._tolerance, state["spent"] + points)
+                wanted = constants.wanted_share * left
+                self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
                 return [decision]
             self._scale_aggressiveness(state, constants.gentler)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
-            reason = f"no cut pays any more: elasticity {elasticity:.2f}, allowed {allowed:.2f}"
+            reason = f"no cut pays any more: {points:+.2f} points of the {left:.2f} left"
             return [self._stop(state, reason)]
         pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
         state["next_round"] = observation.round_num + pause
@@ -422,6 +431,7 @@ class AutoPruning(base.PruningMethod):
             cut_round=observation.round_num,
             refusals=0,
             cuts=state["cuts"] + 1,
+            spent_before=state["spent"],
             width_before=state["width"],
             width=_width(observation.model, selection),
         )
@@ -470,11 +480,18 @@ def _savings(model: tf.keras.Model, groups: Sequence[pruning.FilterGroup]) -> di
     return total
 
 
-def _relative_fall(model: tf.keras.Model, candidate: tf.keras.Model) -> float:
-    """Returns by how much the logarithm of the cost falls."""
-    before, after = cost.of(model), cost.of(candidate)
-    falls = [math.log(getattr(before, what) / getattr(after, what)) for what in _COSTS]
-    return sum(falls) / len(falls)
+def _points_per_rise(seen: base.Feedback, classes: int) -> float:
+    """Returns how many points of accuracy a rise of the logarithm of the loss by 1 stands for.
+
+    Args:
+      seen: The present model's held-out "loss" and "accuracy".
+      classes: Number of classes.
+    """
+    gained = seen["accuracy"] - 1 / classes
+    fallen = math.log(math.log(classes)) - math.log(max(seen["loss"], 1e-9))
+    # No better than uninformed: as if all that there is to gain went with a factor of e.
+    most = 100 * (1 - 1 / classes)
+    return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
 
 
 def _without(
