@@ -32,7 +32,8 @@ network has gained so far for its fall of the loss, from an uninformed one on:
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
 and a cut pays if the points of all cuts together stay within the tolerance. One trial is noisy; in
-the sum, noise averages out and what was really lost adds up.
+the sum, noise averages out and what was really lost adds up. What a cut cost fades in proportion to
+the training loss: as a network learns on, it learns anew what an early cut took from it.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -233,6 +234,7 @@ class AutoPruning(base.PruningMethod):
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
+        state["spent"] *= min(1.0, _level(state["losses"]) / state["best_level"])
         self._size_penalty(state, observation.model)
         return self._decide(state, observation, over)
 
