@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -86,6 +87,24 @@ def test_a_worker_that_is_killed_is_reported_and_replaced(caplog):
         process.wait()
         for _ in range(2):
             state = engine.next(state, make_datasets(_SIZES)).state
+        federated.runtime.stop()
+    assert_same_bits(local[0], weights_of(state))
+    assert f"Worker {first} is gone" in caplog.text
+
+
+def test_a_worker_that_dies_in_a_round_loses_nothing(caplog):
+    local = _train(rounds=2)
+    with _worker_process("--bind=127.0.0.1:0") as (process, first), _serving() as second:
+        federated.runtime.start(workers=[first, second])
+        engine = federated.Engine(make_model(normalization="batch"))
+        state = engine.next(engine.initialize(), make_datasets(_SIZES)).state
+
+        # It takes clients that it never returns, as if killed while it computed them.
+        process.send_signal(signal.SIGSTOP)
+        timer = threading.Timer(2, process.kill)
+        timer.start()
+        state = engine.next(state, make_datasets(_SIZES)).state
+        timer.join()
         federated.runtime.stop()
     assert_same_bits(local[0], weights_of(state))
     assert f"Worker {first} is gone" in caplog.text

@@ -55,7 +55,7 @@ def test_a_network_that_is_too_small_already_stays_as_it_is():
         model,
         rounds=ROUNDS,
         train_loss=learning,
-        held_out_loss=needs(10 * model.count_params()),
+        held_out_loss=lambda present: needs(10 * model.count_params())(present) ** 3,
     )
     assert outcome.actions() == ["stop"]
     assert "the dense model stays" in outcome.decisions[0][1].reason
