@@ -31,7 +31,7 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which four tenths are still missing at the end of the run. A cut pays if the points of all cuts
+of which three tenths are still missing at the end of the run. A cut pays if the points of all cuts
 together stay within the tolerance. One trial is noisy; in the sum, noise averages out and what was
 really lost adds up.
 
@@ -124,7 +124,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    lasting_share: float = 0.4
+    lasting_share: float = 0.3
     wanted_share: float = 0.25
     free_energy: float = 1e-3
     fall_per_progress: float = 1.5
