@@ -117,7 +117,7 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         "evaluate_every": _positive(int, 10, "Rounds between evaluations on validation clients."),
         "evaluation_clients": _positive(int, 30, "Validation clients sampled for them, at most."),
         "feedback_clients": _positive(
-            int, 10, "Validation clients that a pruning method asks about a model, at most."
+            int, 15, "Validation clients that a pruning method asks about a model, at most."
         ),
         "dropout_probability": _fraction(0.0, "Probability that a client returns nothing."),
         "max_attempts": _positive(int, 5, "Samples tried for a round whose whole cohort fails."),

@@ -31,9 +31,10 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which three tenths are still missing at the end of the run. A cut pays if the points of all cuts
+a quarter of which is still missing when the cut has healed. A cut pays if the points of all cuts
 together stay within the tolerance. One trial is noisy; in the sum, noise averages out and what was
-really lost adds up.
+really lost adds up. What a cut cost fades further in proportion to the training loss: as a network
+learns on, it learns anew what an early cut took from it.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -90,7 +91,7 @@ class Constants:
       least_aggressiveness: Smallest share, but one channel at least.
       bolder: Largest factor on the aggressiveness from a cut to the next.
       gentler: Smallest factor; also taken when a cut does not pay or does not heal.
-      lasting_share: Share of a trial's rise of the loss that no later training heals.
+      lasting_share: Share of a trial's rise of the loss that is left when a cut has healed.
       wanted_share: Share of the tolerance that is left which a cut is sized to take.
       free_energy: A cut that loses no more than this share of any group's energy needs no trial.
       fall_per_progress: Allowed fall of the logarithm of the cost for a fall of the logarithm of
@@ -124,7 +125,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    lasting_share: float = 0.3
+    lasting_share: float = 0.25
     wanted_share: float = 0.25
     free_energy: float = 1e-3
     fall_per_progress: float = 1.5
@@ -236,6 +237,7 @@ class AutoPruning(base.PruningMethod):
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
+        state["spent"] *= min(1.0, _level(state["losses"]) / state["best_level"])
         self._size_penalty(state, observation.model)
         return self._decide(state, observation, over)
 
