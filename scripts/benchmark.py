@@ -14,7 +14,6 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli
-from tff_autoprune.errors import UserError
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.")
 _ROUNDS = flags.DEFINE_integer(
@@ -39,8 +38,7 @@ def _print_result(name: str, figures: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str]) -> None:
     """Benchmarks; see the module."""
     del argv
-    if not _RUN_DIR.value:
-        raise UserError("--run_dir: name the run directory, e.g. --run_dir=runs/demo.")
+    cli.require(_RUN_DIR, "name the run directory, e.g. --run_dir=runs/demo.")
     from tff_autoprune import benchmark
     from tff_autoprune.run_directory import RunDirectory
 

@@ -33,8 +33,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs what is missing, then writes the comparison."""
     if not _CONFIG.value or not pathlib.Path(_CONFIG.value).is_file():
         raise UserError(f"--config: expected a file of configs/, found {_CONFIG.value!r}.")
-    if not _OUT.value:
-        raise UserError("--out: name a folder for the runs and the result.")
+    cli.require(_OUT, "name a folder for the runs and the result.")
     for method in _METHODS.value:
         if method not in config_lib.METHODS:
             raise UserError(

@@ -17,7 +17,6 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli
-from tff_autoprune.errors import UserError
 from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.run_directory import RunDirectory
 
@@ -80,8 +79,7 @@ def _fine_tuning(settings: dict[str, Any]) -> Any:
 def main(argv: Sequence[str]) -> None:
     """Exports; see the module."""
     del argv
-    if not _RUN_DIR.value:
-        raise UserError("--run_dir: name the run directory, e.g. --run_dir=runs/demo.")
+    cli.require(_RUN_DIR, "name the run directory, e.g. --run_dir=runs/demo.")
     run = RunDirectory(_RUN_DIR.value).require("config", "summary")
     from tff_autoprune import config, export
 

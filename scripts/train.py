@@ -42,8 +42,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"expected flags only, found {argv[1]!r}.")
     config = config_lib.read_flag(_CONFIG)
-    if not _RUN_DIR.value and not _DRY_RUN.value:
-        raise UserError("--run_dir: name a folder for the run, e.g. --run_dir=runs/demo.")
+    if not _DRY_RUN.value:
+        cli.require(_RUN_DIR, "name a folder for the run, e.g. --run_dir=runs/demo.")
     tls_files = (_TLS_CA.value, _TLS_CERTIFICATE.value, _TLS_KEY.value)
     if any(tls_files) and not all(tls_files):
         raise UserError("--tls_ca, --tls_certificate and --tls_key must be given together.")

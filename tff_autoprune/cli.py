@@ -47,6 +47,20 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"--config: {type(error).__name__}: {error}")
 
 
+def require(flag: flags.FlagHolder, hint: str) -> None:
+    """Checks that a flag was given.
+
+    Args:
+      flag: The flag.
+      hint: What to write.
+
+    Raises:
+      UserError: If it was not.
+    """
+    if not flag.value:
+        raise UserError(f"--{flag.name}: {hint}")
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs `main` as a command.
 

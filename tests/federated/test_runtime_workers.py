@@ -76,35 +76,28 @@ def test_two_workers_give_the_bits_of_a_local_run(aggregator):
     assert local[1:] == spread[1:]
 
 
-def test_a_worker_that_is_killed_is_reported_and_replaced(caplog):
+def _kill(process):
+    process.kill()
+    process.wait()
+
+
+def _kill_in_a_round(process):
+    """It takes clients that it never returns, as if killed while it computed them."""
+    process.send_signal(signal.SIGSTOP)
+    threading.Timer(2, process.kill).start()
+
+
+@pytest.mark.parametrize("kill", [_kill, _kill_in_a_round])
+def test_a_worker_that_is_killed_is_reported_and_replaced(caplog, kill):
     local = _train(rounds=3)
     with _worker_process("--bind=127.0.0.1:0") as (process, first), _serving() as second:
         federated.runtime.start(workers=[first, second])
         engine = federated.Engine(make_model(normalization="batch"))
         state = engine.next(engine.initialize(), make_datasets(_SIZES)).state
 
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(process)
         for _ in range(2):
             state = engine.next(state, make_datasets(_SIZES)).state
-        federated.runtime.stop()
-    assert_same_bits(local[0], weights_of(state))
-    assert f"Worker {first} is gone" in caplog.text
-
-
-def test_a_worker_that_dies_in_a_round_loses_nothing(caplog):
-    local = _train(rounds=2)
-    with _worker_process("--bind=127.0.0.1:0") as (process, first), _serving() as second:
-        federated.runtime.start(workers=[first, second])
-        engine = federated.Engine(make_model(normalization="batch"))
-        state = engine.next(engine.initialize(), make_datasets(_SIZES)).state
-
-        # It takes clients that it never returns, as if killed while it computed them.
-        process.send_signal(signal.SIGSTOP)
-        timer = threading.Timer(2, process.kill)
-        timer.start()
-        state = engine.next(state, make_datasets(_SIZES)).state
-        timer.join()
         federated.runtime.stop()
     assert_same_bits(local[0], weights_of(state))
     assert f"Worker {first} is gone" in caplog.text

@@ -79,12 +79,12 @@ def from_arrays(like: State, arrays: Mapping[str, np.ndarray]) -> State:
                 f" {found.dtype}{list(found.shape)}."
             )
 
-    def leaf(path: str, like: Any) -> Any:
+    def restored(path: str, leaf: Any) -> Any:
         value = np.asarray(arrays[path])
         # TFF's events of differential privacy carry names, which it does not take as arrays.
-        return value.item() if isinstance(like, (bytes, str)) else value
+        return value.item() if isinstance(leaf, (bytes, str)) else value
 
-    return _map(like, leaf)
+    return _map(like, restored)
 
 
 def _like_trainable(value: Any, trainable: Sequence[np.ndarray]) -> bool:
