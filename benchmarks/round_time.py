@@ -14,6 +14,7 @@ prints one JSON object: medians in seconds, and the ratio of each to the engine.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -33,8 +34,8 @@ _MODELS = flags.DEFINE_list(
 _CONTENDERS = flags.DEFINE_list(
     "contenders",
     ["engine", "tff_default", "tff_functional", "keras_fit"],
-    "Which of engine, tff_default, tff_functional, keras_fit, engine_evaluate and keras_evaluate to"
-    " run; the others are compared with the first.",
+    "Which of engine, engine_bfloat16, tff_default, tff_functional, keras_fit, engine_evaluate and"
+    " keras_evaluate to run; the others are compared with the first.",
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds that are measured.", lower_bound=1)
 _SERVE = flags.DEFINE_string("serve", None, "For this script's own use: CONTENDER,MODEL.")
@@ -86,11 +87,13 @@ def _metrics():
     return [tf.keras.metrics.SparseCategoricalAccuracy()]
 
 
-def _engine(name: str) -> Callable[[], None]:
+def _engine(name: str, precision: str = "float32") -> Callable[[], None]:
     from tff_autoprune import federated
 
     federated.runtime.start()
-    settings = federated.Settings(client_optimizer="sgd", client_learning_rate=_LEARNING_RATE)
+    settings = federated.Settings(
+        client_optimizer="sgd", client_learning_rate=_LEARNING_RATE, client_precision=precision
+    )
     engine = federated.Engine(_build(name), settings)
     state, datasets = engine.initialize(), _datasets()
     return lambda: engine.next(state, datasets)
@@ -186,6 +189,7 @@ def _keras_evaluate(name: str) -> Callable[[], None]:
 
 _BUILDERS = {
     "engine": _engine,
+    "engine_bfloat16": functools.partial(_engine, precision="bfloat16"),
     "tff_default": _tff_default,
     "tff_functional": _tff_functional,
     "keras_fit": _keras_fit,

@@ -111,6 +111,11 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
             ("aggregate", "average"),
             "Batch-norm statistics: law of total variance, or the plain average of the reference.",
         ),
+        "client_precision": _choice(
+            "float32",
+            ("float32", "bfloat16"),
+            "What clients compute in while they train; weights are float32.",
+        ),
         "feedback_fraction": _fraction(
             0.1, "Share of a client's examples held out for feedback, if the method wants it."
         ),

@@ -90,7 +90,24 @@ def test_a_huge_update_hardly_moves_a_guarded_model(aggregator):
     assert largest < 2 < 20 < harm
 
 
-def test_a_mixed_precision_model_trains_like_a_float32_one():
+def _trained(model, **settings):
+    """Returns the weights at first and after three rounds."""
+    engine = _engine(model=model, **settings)
+    state = engine.initialize()
+    initial = weights_of(state)
+    for _ in range(3):
+        state = engine.next(state, make_datasets((16, 8))).state
+    return initial, weights_of(state)
+
+
+def _assert_trained_alike(initial, exact, rounded):
+    for start, one, other in zip(initial, exact, rounded):
+        assert other.dtype == np.float32
+        assert np.abs(other - one).max() <= 0.1 * np.abs(one - start).max() + 1e-3
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_mixed_precision_model_trains_like_a_float32_one(frozen):
     trained = []
     for policy in ("float32", "mixed_bfloat16"):
         tf.keras.mixed_precision.set_global_policy(policy)
@@ -98,15 +115,20 @@ def test_a_mixed_precision_model_trains_like_a_float32_one():
             model = make_model(normalization="batch")
         finally:
             tf.keras.mixed_precision.set_global_policy("float32")
-        engine = _engine(model=model)
-        state = engine.initialize()
-        for _ in range(3):
-            state = engine.next(state, make_datasets((16, 8))).state
-        trained.append(weights_of(state))
-    initial = weights_of(engine.initialize())
-    for start, exact, rounded in zip(initial, *trained):
-        assert rounded.dtype == np.float32
-        assert np.abs(rounded - exact).max() <= 0.1 * np.abs(exact - start).max() + 1e-3
+        first = next(layer for layer in model.layers if layer.weights)
+        first.trainable = not frozen
+        initial, after = _trained(model)
+        trained.append(after)
+    _assert_trained_alike(initial, *trained)
+
+
+@pytest.mark.parametrize("normalization", [None, "batch"])
+def test_clients_that_compute_in_bfloat16_train_like_others(normalization):
+    model = make_model(normalization=normalization)
+    initial, exact = _trained(model)
+    _, rounded = _trained(model, client_precision="bfloat16")
+    _assert_trained_alike(initial, exact, rounded)
+    assert any((a != b).any() for a, b in zip(exact, rounded))
 
 
 def test_a_client_with_one_example_counts_once():

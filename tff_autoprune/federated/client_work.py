@@ -15,7 +15,7 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune.federated import batch_norm, loops, losses, optimizers
+from tff_autoprune.federated import batch_norm, loops, losses, optimizers, precision
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -96,6 +96,8 @@ def build_client_work(
       plus "non_trainable" if the model has such weights. A client whose update is not finite has
       weight 0 and counts in the measurement "non_finite_clients".
     """
+    lowered = settings.client_precision == "bfloat16"
+    trained = precision.in_bfloat16(stateless) if lowered else stateless
     optimizer = optimizers.build_client_optimizer(settings)
     from_logits = losses.outputs_logits(stateless.model)
     aggregate = settings.batch_norm == "aggregate"
@@ -146,7 +148,7 @@ def build_client_work(
             images, labels = batch
             with tf.GradientTape() as tape:
                 tape.watch(trainable)
-                outputs, non_trainable = stateless(
+                outputs, non_trainable = trained(
                     trainable, non_trainable, images, training=True, seed=seed_of(state, images)
                 )
                 examples = losses.cross_entropy(outputs, labels, from_logits=from_logits)

@@ -13,6 +13,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
 CLIENT_WEIGHTINGS = ("examples", "uniform")
 BATCH_NORM_RULES = ("aggregate", "average")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
@@ -95,6 +96,8 @@ class Settings:
       client_weighting: "examples" weights a client by its number of examples, "uniform" by 1.
       batch_norm: "aggregate" combines the clients' statistics by the law of total variance,
         "average" takes the plain average of moving means and moving variances.
+      client_precision: One of `PRECISIONS`: what clients compute in while they train; weights and
+        updates are float32 with both.
       aggregator: How updates are aggregated.
     """
 
@@ -106,6 +109,7 @@ class Settings:
     server_learning_rate: float = 1.0
     client_weighting: str = "examples"
     batch_norm: str = "aggregate"
+    client_precision: str = "float32"
     aggregator: AggregatorSettings = dataclasses.field(default_factory=AggregatorSettings)
 
     def __post_init__(self) -> None:
@@ -121,6 +125,7 @@ class Settings:
         )
         _check_choice("federated.client_weighting", self.client_weighting, CLIENT_WEIGHTINGS)
         _check_choice("federated.batch_norm", self.batch_norm, BATCH_NORM_RULES)
+        _check_choice("federated.client_precision", self.client_precision, PRECISIONS)
         _check_number(
             "federated.client_learning_rate", self.client_learning_rate, least=0, strict=True
         )

@@ -29,14 +29,15 @@ class TensorVariable:
     Assignments replace the tensor it holds; nothing is written anywhere.
     """
 
-    def __init__(self, value: tf.Tensor):
-        """Starts with `value`."""
+    def __init__(self, value: tf.Tensor, read_dtype: Optional[tf.DType] = None):
+        """Starts with `value`, which is read as `read_dtype` if that is given."""
         self.value = value
+        self._read_dtype = read_dtype or value.dtype
 
     @property
     def dtype(self) -> tf.DType:
-        """The data type of the value."""
-        return self.value.dtype
+        """The data type in which the value is read."""
+        return self._read_dtype
 
     @property
     def shape(self) -> tf.TensorShape:
@@ -45,37 +46,37 @@ class TensorVariable:
 
     def assign(self, value: Any, **unused: Any) -> tf.Tensor:
         """Replaces the value."""
-        self.value = tf.cast(value, self.dtype)
+        self.value = tf.cast(value, self.value.dtype)
         return self.value
 
     def assign_add(self, delta: Any, **unused: Any) -> tf.Tensor:
         """Adds to the value."""
-        return self.assign(self.value + delta)
+        return self.assign(self.value + tf.cast(delta, self.value.dtype))
 
     def assign_sub(self, delta: Any, **unused: Any) -> tf.Tensor:
         """Subtracts from the value."""
-        return self.assign(self.value - delta)
+        return self.assign(self.value - tf.cast(delta, self.value.dtype))
 
     def read_value(self) -> tf.Tensor:
         """Returns the value."""
-        return self.value
+        return tf.cast(self.value, self._read_dtype)
 
     def __tf_tensor__(self, dtype: Optional[tf.DType] = None, name: Optional[str] = None):
         """Lets every TensorFlow operation take this object for its value."""
         del name
-        return self.value if dtype is None else tf.cast(self.value, dtype)
+        return tf.cast(self.value, dtype or self._read_dtype)
 
     def __sub__(self, other: Any) -> tf.Tensor:
         """Returns the difference."""
-        return self.value - other
+        return self.read_value() - other
 
     def __add__(self, other: Any) -> tf.Tensor:
         """Returns the sum."""
-        return self.value + other
+        return self.read_value() + other
 
     def __mul__(self, other: Any) -> tf.Tensor:
         """Returns the product."""
-        return self.value * other
+        return self.read_value() * other
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -136,13 +137,14 @@ class _Slot:
         return old
 
 
-def _as_computed(variable: tf.Variable, value: Any, layer: tf.keras.layers.Layer) -> Any:
-    """Returns a weight in the type that its layer computes in, as Keras' variables cast themselves.
+def _read_dtype(variable: tf.Variable, layer: tf.keras.layers.Layer) -> tf.DType:
+    """Returns the type in which a layer reads a variable.
 
-    Under a mixed precision policy weights are float32 and computations are not.
+    Under a mixed precision policy weights are float32, computations are not, and most of Keras'
+    variables cast themselves.
     """
-    casts = hasattr(variable, "_should_cast") and isinstance(value, tf.Tensor)
-    return tf.cast(value, layer.compute_dtype) if casts else value
+    casts = hasattr(variable, "_should_cast")
+    return tf.as_dtype(layer.compute_dtype) if casts else variable.dtype
 
 
 def _find_slots(model: tf.keras.Model) -> dict[int, list[_Slot]]:
@@ -230,13 +232,12 @@ class StatelessModel:
             if seed is not None:
                 for number, slot in enumerate(self._generators):
                     undo.append((slot, slot.put(_SeededGenerator(seed, number))))
-            for variables, values in (
-                (self.model.trainable_weights, trainable),
-                (self.model.non_trainable_weights, assignable),
-            ):
-                for variable, value in zip(list(variables), values):
-                    for slot in self._slots[id(variable)]:
-                        undo.append((slot, slot.put(_as_computed(variable, value, slot.layer))))
+            for variable, value in zip(list(self.model.trainable_weights), trainable):
+                for slot in self._slots[id(variable)]:
+                    read = tf.cast(value, _read_dtype(variable, slot.layer))
+                    undo.append((slot, slot.put(read)))
+            for variable, value in zip(list(self.model.non_trainable_weights), assignable):
+                undo.extend((slot, slot.put(value)) for slot in self._slots[id(variable)])
             if self.unknown_widths:
                 for layer in self.model._flatten_layers(include_self=False, recursive=True):
                     for name, value_of in widths.attributes(layer):
@@ -269,7 +270,10 @@ class StatelessModel:
         Returns:
           The outputs, and the non-trainable weights as the layers assigned them.
         """
-        assignable = [TensorVariable(value) for value in non_trainable]
+        assignable = [
+            TensorVariable(value, _read_dtype(variable, self._slots[id(variable)][0].layer))
+            for variable, value in zip(self.model.non_trainable_weights, non_trainable)
+        ]
         with self._replaced(trainable, assignable, seed):
             outputs = self.model(inputs, training=training)
         return outputs, tuple(v.value for v in assignable)

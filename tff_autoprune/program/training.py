@@ -532,6 +532,7 @@ def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
         server_learning_rate=section.server_learning_rate,
         client_weighting=section.client_weighting,
         batch_norm=section.batch_norm,
+        client_precision=section.client_precision,
         aggregator=federated.AggregatorSettings(
             **aggregator, clients_per_round=section.clients_per_round, seed=config.seed
         ),
