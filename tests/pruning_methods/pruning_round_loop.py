@@ -42,11 +42,17 @@ def run(
     train_loss: Callable[[int, tf.keras.Model], float],
     held_out_loss: Optional[Callable[[tf.keras.Model], float]] = None,
 ) -> Outcome:
-    """Asks a method after each round, as the program does; the state goes through JSON."""
+    """Asks a method after each round, as the program does; the state goes through JSON.
+
+    The share of training examples that are wrong falls as the training loss does.
+    """
+    uninformed = 1 - 1 / model.output_shape[-1]
     state = method.initialize(model)
     snapshot, outcome = None, Outcome(model, [], [])
     for round_num in range(rounds + 1):
-        metrics = {"loss": train_loss(round_num, outcome.model)} if round_num else {}
+        loss = train_loss(round_num, outcome.model)
+        error = uninformed * min(1.0, loss / train_loss(0, outcome.model))
+        metrics = {"loss": loss, "accuracy": 1 - error} if round_num else {}
         state, decisions = method.step(
             json.loads(json.dumps(state)),
             base.Observation(

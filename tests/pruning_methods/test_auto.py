@@ -169,7 +169,7 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
             60,
             model,
             None,
-            {"loss": loss},
+            {"loss": loss, "accuracy": 0.5},
             None,
             lambda _: {"loss": 1.0, "accuracy": 0.5},
         )

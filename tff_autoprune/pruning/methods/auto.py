@@ -21,8 +21,8 @@ all weights and optimizer state of the survivors are inherited.
 
 How much. A share of the remaining cost, the aggressiveness: raised while cuts are easy, lowered as
 they become hard, and when one is refused or does not heal. The cost never falls faster than the
-training loss (both in logarithms, times a constant) or, if that is slower, than time goes by: what
-a network needs shows only when it has learned.
+share of the training examples that the network gets wrong (both in logarithms, times a constant)
+or, if that is slower, than time goes by: what a network needs shows only when it has learned.
 
 Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
 on the same held-out clients. (Channels that carry next to no energy, dead ones say, go without a
@@ -31,8 +31,8 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-a quarter of which is still missing when the cut has healed. A cut pays if the points of all cuts
-together stay within the tolerance. One trial is noisy; in the sum, noise averages out and what was
+a quarter of which is still missing when the cut has healed. A cut pays if it takes at most half of
+what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out and what was
 really lost adds up. What a cut cost fades further in proportion to the training loss: as a network
 learns on, it learns anew what an early cut took from it.
 
@@ -93,9 +93,11 @@ class Constants:
       gentler: Smallest factor; also taken when a cut does not pay or does not heal.
       lasting_share: Share of a trial's rise of the loss that is left when a cut has healed.
       wanted_share: Share of the tolerance that is left which a cut is sized to take.
+      most_share: Share of it that a cut may take: a large cut costs more than two small ones with
+        learning between them.
       free_energy: A cut that loses no more than this share of any group's energy needs no trial.
       fall_per_progress: Allowed fall of the logarithm of the cost for a fall of the logarithm of
-        the training loss by 1: what a network needs shows only when it has learned.
+        the training errors by 1: what a network needs shows only when it has learned.
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
@@ -120,15 +122,16 @@ class Constants:
     end_fraction: float = 0.6
     budget_fraction: float = 0.5
     interval_fraction: float = 0.02
-    first_aggressiveness: float = 0.08
+    first_aggressiveness: float = 0.12
     most_aggressiveness: float = 0.3
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
     lasting_share: float = 0.25
     wanted_share: float = 0.25
+    most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.5
+    fall_per_progress: float = 1.6
     fall_over_time: float = 1.6
     trials: int = 2
     refusals: int = 4
@@ -193,6 +196,7 @@ class AutoPruning(base.PruningMethod):
             "phase": WAITING,
             "dense": {what: getattr(dense, what) for what in _COSTS},
             "losses": [],
+            "errors": [],
             "first_loss": None,
             "lowest_level": None,
             "best_level": None,
@@ -224,7 +228,11 @@ class AutoPruning(base.PruningMethod):
         constants, round_num = self._constants, observation.round_num
         if round_num == 0:
             return state, []
-        state = {**state, "losses": [*state["losses"], observation.train_metrics["loss"]]}
+        state = {
+            **state,
+            "losses": [*state["losses"], observation.train_metrics["loss"]],
+            "errors": [*state["errors"], 1 - observation.train_metrics["accuracy"]],
+        }
         if state["first_loss"] is None:
             state["first_loss"] = state["losses"][0]
         if state["phase"] == WAITING:
@@ -352,7 +360,7 @@ class AutoPruning(base.PruningMethod):
             points = constants.lasting_share * rise
             points *= _points_per_rise(seen, model.output_shape[-1])
             left = self._tolerance - state["spent"]
-            if points <= left:
+            if points <= constants.most_share * left:
                 reason = (
                     f"pays: held-out loss {rise:+.1%}, about {points:+.2f} points of the"
                     f" {left:.2f} left"
@@ -375,7 +383,8 @@ class AutoPruning(base.PruningMethod):
     def _room(self, state: base.State, observation: base.Observation) -> float:
         """Returns the share of the remaining cost that may go by now."""
         constants = self._constants
-        learned = math.log(state["first_loss"] / max(_level(state["losses"]), 1e-9))
+        uninformed = 1 - 1 / observation.model.output_shape[-1]
+        learned = math.log(uninformed / max(_level(state["errors"]), 1e-9))
         time = observation.round_num / observation.total_rounds - constants.start_fraction
         time /= constants.end_fraction - constants.start_fraction
         allowed = max(constants.fall_per_progress * learned, constants.fall_over_time * time)
