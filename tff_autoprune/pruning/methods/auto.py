@@ -32,9 +32,9 @@ network has gained so far for its fall of the loss, from an uninformed one on:
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
 a quarter of which is still missing when the cut has healed. A cut pays if it takes at most half of
-what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out and what was
-really lost adds up. What a cut cost fades further in proportion to the training loss: as a network
-learns on, it learns anew what an early cut took from it.
+what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
+and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
+as a network learns on, it learns anew what an early cut took from it.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
