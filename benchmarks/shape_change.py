@@ -5,7 +5,7 @@
 prints one JSON object: for each network the seconds of a normal round, of a change together with
 the round after it, the difference, and the growth of memory over all changes.
 
-oneDNN keeps kernels for every shape it has met, up to 1,024 a thread, so memory grows a little until
+oneDNN keeps kernels for every shape it has met, up to 1,024 a thread: memory grows a little until
 that many are met. With TF_ENABLE_ONEDNN_OPTS=0 it does not.
 """
 
