@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import signal
@@ -77,7 +76,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     # Importing TensorFlow makes a million lasting objects, which Python's collector would walk
     # through again for every 700 new ones: a second of every start.
     gc.set_threshold(50_000, 5, 5)
-    atexit.register(gc.freeze)  # Nor once more, at the end.
     # A script's path holds scripts/ only; a model `my_package.networks:build` lies here.
     sys.path.append(os.getcwd())
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
