@@ -366,8 +366,8 @@ class AutoPruning(base.PruningMethod):
                     f" {left:.2f} left"
                 )
                 decision = self._cut(state, observation, selection, weights, reason, rise)
-                # Gains pay for losses, but no more than the tolerance itself does.
-                state["spent"] = max(-self._tolerance, state["spent"] + points)
+                # A gain pays for losses before it; it does not buy more than the tolerance.
+                state["spent"] = max(0.0, state["spent"] + points)
                 wanted = constants.wanted_share * left
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
                 return [decision]
