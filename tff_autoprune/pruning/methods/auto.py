@@ -8,13 +8,14 @@
                                        v
                                     settled
 
-When. Cuts begin when the training loss has clearly left its start. Each waits until the one before
-has healed: the training loss is back at its lowest level before any cut, within its own noise, so
-that small losses do not add up. They end early enough for a last phase in which what was found is
-only trained.
+When. Cuts begin when the network clearly does better than an uninformed one. Each waits until the
+one before has healed: the training loss is back at its lowest level before any cut, within its own
+noise, so that small losses do not add up. They end early enough for a last phase in which what was
+found is only trained.
 
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
-is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
+is the mean of the shares of parameters and of FLOPs. There is no quota per layer. What a refused
+cut would have taken is dearer from then on, so the next candidate takes more of it from elsewhere.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
 all weights and optimizer state of the survivors are inherited.
@@ -82,7 +83,8 @@ class Constants:
 
     Attributes:
       start_fraction: Share of the rounds before the first cut, at least.
-      start_loss: The training loss must first fall below this share of the first round's.
+      start_error: The share of wrong training examples must first fall below this share of an
+        uninformed network's.
       end_fraction: Share of the rounds after which nothing is cut any more.
       budget_fraction: Share of the rounds after which a budget is met.
       interval_fraction: Share of the rounds between cuts.
@@ -118,7 +120,7 @@ class Constants:
     """
 
     start_fraction: float = 0.05
-    start_loss: float = 0.9
+    start_error: float = 0.9
     end_fraction: float = 0.6
     budget_fraction: float = 0.5
     interval_fraction: float = 0.02
@@ -131,8 +133,8 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.2
-    fall_over_time: float = 1.6
+    fall_per_progress: float = 1.4
+    fall_over_time: float = 2.2
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
@@ -198,11 +200,12 @@ class AutoPruning(base.PruningMethod):
             "losses": [],
             "errors": [],
             "first_loss": None,
-            "lowest_level": None,
             "best_level": None,
+            "level_before": None,
             "penalty": 0.0,
             "penalty_share": self._constants.first_penalty,
             "aggressiveness": self._constants.first_aggressiveness,
+            "prices": {},
             "next_round": 0,
             "cut_round": 0,
             "refusals": 0,
@@ -228,16 +231,17 @@ class AutoPruning(base.PruningMethod):
         constants, round_num = self._constants, observation.round_num
         if round_num == 0:
             return state, []
+        metrics = observation.train_metrics
         state = {
             **state,
-            "losses": [*state["losses"], observation.train_metrics["loss"]],
-            "errors": [*state["errors"], 1 - observation.train_metrics["accuracy"]],
+            "losses": [*state["losses"], metrics["loss"]][-_NOISE_ROUNDS:],
+            "errors": [*state["errors"], 1 - metrics["accuracy"]][-_NOISE_ROUNDS:],
         }
         if state["first_loss"] is None:
             state["first_loss"] = state["losses"][0]
         if state["phase"] == WAITING:
             early = round_num < constants.start_fraction * observation.total_rounds
-            if early or _level(state["losses"]) > constants.start_loss * state["first_loss"]:
+            if early or self._learned(state, observation) < -math.log(constants.start_error):
                 return state, []
             state["phase"] = SEARCHING
             state["best_level"] = _level(state["losses"])
@@ -306,7 +310,7 @@ class AutoPruning(base.PruningMethod):
         """Accepts the last cut, takes it back, or waits (no decision)."""
         constants = self._constants
         since = observation.round_num - state["cut_round"]
-        before, after = state["lowest_level"], _level(state["losses"][-since:])
+        before, after = state["level_before"], _level(state["losses"][-since:])
         effect, slack = self._rise(state, before, after), self._slack(state, before)
         figures = f"training loss {before:.3f} -> {after:.3f}, {effect:+.1%} of {slack:.1%} allowed"
         if effect <= slack or self._budget is not None:
@@ -342,15 +346,18 @@ class AutoPruning(base.PruningMethod):
         seen = None
         for _ in range(constants.trials):
             amount = min(room, state["aggressiveness"])
+            prices = state["prices"]
+            priced = {name: prices.get(name, 1.0) * values for name, values in energies.items()}
             selection = ranking.weakest(
-                groups, energies, savings, amount, least_left=constants.least_left
+                groups, priced, savings, amount, least_left=constants.least_left
             )
             if not selection:
                 return [self._stop(state, "every layer is down to a single filter")]
             weights = compensate(groups, model.get_weights(), selection)
-            lost = max(energies[name][ids].sum() for name, ids in selection.items())
-            if lost <= constants.free_energy:
-                reason = f"free: at most {lost:.2%} of a layer's energy"
+            lost = {name: energies[name][ids].sum().item() for name, ids in selection.items()}
+            most_lost = max(lost.values())
+            if most_lost <= constants.free_energy:
+                reason = f"free: at most {most_lost:.2%} of a layer's energy"
                 decision = self._cut(state, observation, selection, weights, reason, 0.0)
                 self._scale_aggressiveness(state, constants.bolder)
                 return [decision]
@@ -372,6 +379,7 @@ class AutoPruning(base.PruningMethod):
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
                 return [decision]
             self._scale_aggressiveness(state, constants.gentler)
+            state["prices"] = _raised(prices, lost)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
             reason = f"no cut pays any more: {points:+.2f} points of the {left:.2f} left"
@@ -380,11 +388,14 @@ class AutoPruning(base.PruningMethod):
         state["next_round"] = observation.round_num + pause
         return []
 
+    def _learned(self, state: base.State, observation: base.Observation) -> float:
+        """Returns by how much the logarithm of the training errors is below an uninformed one's."""
+        uninformed = 1 - 1 / observation.model.output_shape[-1]
+        return math.log(uninformed / max(_level(state["errors"]), 1e-9))
+
     def _room(self, state: base.State, observation: base.Observation) -> float:
         """Returns the share of the remaining cost that may go by now."""
-        constants = self._constants
-        uninformed = 1 - 1 / observation.model.output_shape[-1]
-        learned = math.log(uninformed / max(_level(state["errors"]), 1e-9))
+        constants, learned = self._constants, self._learned(state, observation)
         time = observation.round_num / observation.total_rounds - constants.start_fraction
         time /= constants.end_fraction - constants.start_fraction
         allowed = max(constants.fall_per_progress * learned, constants.fall_over_time * time)
@@ -437,12 +448,9 @@ class AutoPruning(base.PruningMethod):
         reason: str,
         predicted_effect: Optional[float],
     ) -> base.Decision:
-        level = _level(state["losses"])
-        if state["lowest_level"] is not None:
-            level = min(level, state["lowest_level"])
         state.update(
             phase=HEALING,
-            lowest_level=level,
+            level_before=state["best_level"],
             cut_round=observation.round_num,
             refusals=0,
             cuts=state["cuts"] + 1,
@@ -507,6 +515,21 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     # No better than uninformed: as if all that there is to gain went with a factor of e.
     most = 100 * (1 - 1 / classes)
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
+
+
+def _raised(prices: Mapping[str, float], lost: Mapping[str, float]) -> dict[str, float]:
+    """Returns the prices after a refused cut.
+
+    Args:
+      prices: Factors on the energies of groups, by name; 1 where there is none.
+      lost: The energy that the cut would have taken from each of its groups. A group that would
+        have lost all of it costs twice as much from now on.
+    """
+    total = sum(lost.values())
+    return {
+        **prices,
+        **{name: prices.get(name, 1.0) * (1 + share / total) for name, share in lost.items()},
+    }
 
 
 def _without(
