@@ -58,21 +58,22 @@ def _build(name: str):
     return models.build(network, input_shape=_SHAPE, num_classes=_CLASSES, **options)
 
 
-def _arrays():
+def _arrays(clients: int = _CLIENTS, epochs: int = _EPOCHS):
     import numpy as np
 
     generator = np.random.default_rng(0)
-    for _ in range(_CLIENTS):
+    for _ in range(clients):
         images = generator.random((_IMAGES, *_SHAPE), np.float32)
         labels = generator.integers(0, _CLASSES, _IMAGES).astype(np.int32)
-        order = np.concatenate([generator.permutation(_IMAGES) for _ in range(_EPOCHS)])
+        order = np.concatenate([generator.permutation(_IMAGES) for _ in range(epochs)])
         yield images[order], labels[order]
 
 
-def _datasets():
+def _datasets(clients: int = _CLIENTS, epochs: int = _EPOCHS):
     import tensorflow as tf
 
-    return [tf.data.Dataset.from_tensor_slices(pair).batch(_BATCH) for pair in _arrays()]
+    pairs = _arrays(clients, epochs)
+    return [tf.data.Dataset.from_tensor_slices(pair).batch(_BATCH) for pair in pairs]
 
 
 def _loss():
@@ -158,32 +159,20 @@ def _keras_fit(name: str) -> Callable[[], None]:
     return run_round
 
 
-def _evaluation_arrays():
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    count = _EVALUATION_CLIENTS * _IMAGES
-    images = generator.random((count, *_SHAPE), np.float32)
-    return images, generator.integers(0, _CLASSES, count).astype(np.int32)
-
-
 def _engine_evaluate(name: str) -> Callable[[], None]:
-    import numpy as np
-    import tensorflow as tf
-
     from tff_autoprune import federated
 
     federated.runtime.start()
-    model = _build(name)
-    clients = zip(*(np.split(array, _EVALUATION_CLIENTS) for array in _evaluation_arrays()))
-    datasets = [tf.data.Dataset.from_tensor_slices(pair).batch(_BATCH) for pair in clients]
+    model, datasets = _build(name), _datasets(_EVALUATION_CLIENTS, epochs=1)
     return lambda: federated.evaluate_model(model, datasets)
 
 
 def _keras_evaluate(name: str) -> Callable[[], None]:
+    import numpy as np
+
     model = _build(name)
     model.compile(loss=_loss(), metrics=_metrics())
-    images, labels = _evaluation_arrays()
+    images, labels = map(np.concatenate, zip(*_arrays(_EVALUATION_CLIENTS, epochs=1)))
     return lambda: model.evaluate(images, labels, batch_size=_BATCH, verbose=0)
 
 
