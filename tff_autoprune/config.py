@@ -147,7 +147,12 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         ),
         "target_flops": _positive(int, None, "auto: FLOPs of an inference to reach."),
         "target_bytes": _positive(int, None, "auto: bytes of the float32 model to reach."),
-        "target_latency_ms": _positive(float, None, "auto: milliseconds on this host to reach."),
+        "target_latency_ms": _positive(
+            float, None, "auto: milliseconds to reach, on this host or on a profiled device."
+        ),
+        "latency_profile": Field(
+            None, str, "auto: the device: result.json of `android_bench run --profile`."
+        ),
         "paper_k": _positive(float, 2.2, "paper: bounds at mean +- k standard deviations."),
         "paper_rounds": _positive(int, 50, "paper: rounds of structure search, at most."),
         "paper_patience": _positive(int, 3, "paper: rounds without a removal that end it."),
@@ -290,6 +295,12 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         raise UserError(
             f"pruning.{asked[0]}: give at most one of pruning.tolerance and pruning.target_*, found"
             f" {', '.join('pruning.' + n for n in asked)}."
+        )
+    profile = config.pruning.latency_profile
+    if profile is not None and config.pruning.target_latency_ms is None:
+        raise UserError(
+            f"pruning.latency_profile: expected a pruning.target_latency_ms with it, found"
+            f" {profile!r} alone."
         )
     return config
 

@@ -204,6 +204,7 @@ def _phase(interpreter, flags, runs_flag, secs_flag, slow, at_most=None) -> list
 
 def _print_profile(interpreter, mean_ms: float) -> None:
     operators = interpreter._get_ops_details()
+    names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     print("Operator-wise Profiling Info for Regular Benchmark Runs:")
     print("============================== Run Order ==============================")
     head = f"\t{'[node type]':>24}\t{'[first]':>9}\t{'[avg ms]':>9}\t{'[%]':>8}\t{'[cdf%]':>8}"
@@ -211,9 +212,10 @@ def _print_profile(interpreter, mean_ms: float) -> None:
     share = 100 / len(operators)
     for index, operator in enumerate(operators):
         each = mean_ms / len(operators)
+        outputs = ", ".join(names[tensor] for tensor in operator["outputs"])
         print(
             f"\t{operator['op_name']:>24}\t{each:9.3f}\t{each:9.3f}\t{share:7.3f}%"
-            f"\t{share * (index + 1):7.3f}%\t{0:10.3f}\t{1:9}\t[{operator['op_name']}]:{index}"
+            f"\t{share * (index + 1):7.3f}%\t{0:10.3f}\t{1:9}\t[{outputs}]:{index}"
         )
     print(flush=True)
 

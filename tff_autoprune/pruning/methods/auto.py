@@ -32,10 +32,10 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-half of which is still missing when the cut has healed. A cut pays if it takes at most half of
-what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
-and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
-as a network learns on, it learns anew what an early cut took from it.
+about a third of which is still missing when the cut has healed. A cut pays if it takes at most half
+of what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages
+out and what was really lost adds up. What a cut cost fades further in proportion to the training
+loss: as a network learns on, it learns anew what an early cut took from it.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -61,6 +61,7 @@ from tff_autoprune.pruning import cost
 from tff_autoprune.pruning.methods import base, latency, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods.compensation import compensate
+from tff_autoprune.pruning.methods.device_profile import DeviceProfile
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Constants:
         whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
-        between them double.
+        between them grow.
       noise: Standard errors by which the loss may miss its lowest level before a cut.
       unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
       negligible_loss: Losses below this share of the first round's count as this large when a
@@ -129,7 +130,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    lasting_share: float = 0.5
+    lasting_share: float = 0.35
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
@@ -158,6 +159,7 @@ class AutoPruning(base.PruningMethod):
         *,
         tolerance: float = 1.0,
         budget: Optional[budget_lib.Budget] = None,
+        latency_profile: Optional[str] = None,
         constants: Constants = Constants(),
     ) -> None:
         """Sets what the user wants.
@@ -165,10 +167,13 @@ class AutoPruning(base.PruningMethod):
         Args:
           tolerance: Points of accuracy that may be lost.
           budget: What the model may cost; the tolerance then does not count.
+          latency_profile: Where the profile of a device lies that tells the model's latency, for a
+            budget of milliseconds.
           constants: The controller's constants.
         """
         self._tolerance = tolerance
         self._budget = budget
+        self._latency_profile = latency_profile
         self._constants = constants
 
     @classmethod
@@ -179,22 +184,22 @@ class AutoPruning(base.PruningMethod):
             if settings[f"target_{what}"] is not None:
                 budget = budget_lib.counted(what, settings[f"target_{what}"])
         if settings.target_latency_ms is not None:
-            budget = budget_lib.Budget(
-                "latency_ms", settings.target_latency_ms, "flops", latency.on_this_host
-            )
+            budget = latency.budget(settings.target_latency_ms)
         tolerance = 1.0 if settings.tolerance is None else settings.tolerance
-        return cls(tolerance=tolerance, budget=budget)
+        return cls(tolerance=tolerance, budget=budget, latency_profile=settings.latency_profile)
 
     def initialize(self, model: tf.keras.Model) -> base.State:
         """Returns the state before the first round.
 
         Raises:
-          UserError: If the budget is less than what the smallest version of the model costs.
+          UserError: If the budget is less than what the smallest version of the model costs, or
+            the latency profile is not that of the model.
         """
-        if self._budget is not None:
-            self._budget.check_reachable(model)
-        dense = cost.of(model)
-        return {
+        dense, profile = cost.of(model), None
+        if self._latency_profile is not None:
+            profile = dataclasses.asdict(DeviceProfile.read(self._latency_profile, model))
+        state = {
+            "latency_profile": profile,
             "phase": WAITING,
             "dense": {what: getattr(dense, what) for what in _COSTS},
             "losses": [],
@@ -216,6 +221,18 @@ class AutoPruning(base.PruningMethod):
             "width": _width(model),
             "width_before": _width(model),
         }
+        if self._budget is not None:
+            self._measured_budget(state).check_reachable(model)
+        return state
+
+    def _measured_budget(self, state: base.State) -> budget_lib.Budget:
+        """Returns the budget; by the profile of a device, if there is one."""
+        if state["latency_profile"] is None:
+            return self._budget
+        profile = DeviceProfile(**state["latency_profile"])
+        return dataclasses.replace(
+            self._budget, measure=profile.latency_ms, savings=profile.savings
+        )
 
     def controls(self, state: base.State) -> base.Controls:
         """Returns the penalty, and a learning rate that suits the width."""
@@ -384,7 +401,7 @@ class AutoPruning(base.PruningMethod):
         if state["refusals"] >= constants.refusals:
             reason = f"no cut pays any more: {points:+.2f} points of the {left:.2f} left"
             return [self._stop(state, reason)]
-        pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
+        pause = state["refusals"] * self._interval(observation)
         state["next_round"] = observation.round_num + pause
         return []
 
@@ -415,7 +432,8 @@ class AutoPruning(base.PruningMethod):
         self, state: base.State, observation: base.Observation
     ) -> list[base.Decision]:
         """Cuts at the pace that meets the budget in time."""
-        constants, model, budget = self._constants, observation.model, self._budget
+        constants, model = self._constants, observation.model
+        budget = self._measured_budget(state)
         now = budget.measure(model)
         if now <= budget.value:
             met = f"{now:g} {budget.what}, the budget is {budget.value:g}"
@@ -430,10 +448,12 @@ class AutoPruning(base.PruningMethod):
             reason = f"{left:g} {budget.what} left, the budget is {budget.value:g}"
         else:
             share = 1 - (budget.value / now) ** (1 / cuts_left)
-            savings = cost.per_channel(model, groups, budget.proxy)
-            amount = share * getattr(cost.of(model), budget.proxy)
             selection = ranking.weakest(
-                groups, energies, savings, amount, least_left=constants.least_left
+                groups,
+                energies,
+                budget.savings(model, groups, now),
+                share * now,
+                least_left=constants.least_left,
             )
             reason = f"{share:.1%} of {now:g} {budget.what}, on the way to {budget.value:g}"
         weights = compensate(groups, model.get_weights(), selection)

@@ -40,14 +40,15 @@ class Budget:
     Attributes:
       what: The unit, for messages: "parameters", "flops", "bytes" or "latency_ms".
       value: The most that is allowed.
-      proxy: What a channel is taken to save: a `what` of `cost.per_channel`.
       measure: Cost of a model in that unit.
+      savings: What removing one channel of each group saves, by name, in that unit and to first
+        order; takes the model, its groups, and its cost.
     """
 
     what: str
     value: float
-    proxy: str
     measure: Callable[[tf.keras.Model], float]
+    savings: Callable[[tf.keras.Model, Sequence[pruning.FilterGroup], float], dict[str, float]]
 
     def check_reachable(self, model: tf.keras.Model) -> None:
         """Raises UserError if even one channel in each group costs more than the budget."""
@@ -66,7 +67,12 @@ class Budget:
 
 def counted(what: str, value: float) -> Budget:
     """Returns a budget of "parameters", "flops" or "bytes"."""
-    return Budget(what, value, what, lambda model: float(getattr(cost.of(model), what)))
+    return Budget(
+        what,
+        value,
+        measure=lambda model: float(getattr(cost.of(model), what)),
+        savings=lambda model, groups, now: cost.per_channel(model, groups, what),
+    )
 
 
 def fit(
@@ -86,18 +92,17 @@ def fit(
     Returns:
       The channels to remove by group name, and the cost of the model without them.
     """
-    savings = cost.per_channel(model, groups, budget.proxy)
     now = budget.measure(model)
-    unit = now / float(getattr(cost.of(model), budget.proxy))
-    search = _Search(budget, model, groups, energies, unit)
-    amount = (now - budget.value) / unit
+    savings = budget.savings(model, groups, now)
+    search = _Search(budget, model, groups, energies)
+    amount = now - budget.value
     for _ in range(_ATTEMPTS):
         selection = ranking.weakest(groups, energies, savings, amount, least_left=0.0)
         counts = {group.name: len(selection.get(group.name, ())) for group in groups}
         reached = search.visit(counts)
         if reached <= budget.value:
             break
-        amount += (reached - budget.value) / unit
+        amount += reached - budget.value
     search.come_closer()
     return search.selection, search.reached
 
@@ -111,13 +116,11 @@ class _Search:
         model: tf.keras.Model,
         groups: Sequence[pruning.FilterGroup],
         energies: Mapping[str, np.ndarray],
-        unit: float,
     ) -> None:
         self._budget = budget
         self._model = model
         self._channels = {group.name: group.channels for group in groups}
         self._order = {name: np.argsort(energies[name], kind="stable") for name in self._channels}
-        self._unit = unit
         self._tried: set[tuple[int, ...]] = set()
         self._counts = dict.fromkeys(self._channels, 0)
         self._best = model
@@ -155,13 +158,13 @@ class _Search:
     def _neighbours(self) -> list[tuple[float, tuple[tuple[str, int], ...]]]:
         """Returns untried neighbours, each with how far it probably is from the budget."""
         groups = pruning.find_filter_groups(self._best)
-        savings = cost.per_channel(self._best, groups, self._budget.proxy)
+        savings = self._budget.savings(self._best, groups, self.reached)
         goal = (1 - TOLERANCE / 2) * self._budget.value
         options = []
         for first, second in itertools.permutations(self._channels, 2):
             for change in _CHANGES:
-                missing = goal - self.reached - self._unit * change * savings[first]
-                saved = self._unit * savings[second]
+                missing = goal - self.reached - change * savings[first]
+                saved = savings[second]
                 others = round(missing / saved) if saved > 0 else 0
                 new = dict(self._counts)
                 new[first] -= change

@@ -5,15 +5,31 @@ Measured, so not the same twice: a run with such a budget is not reproducible to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tff_autoprune.pruning import cost
+from tff_autoprune.pruning.groups import FilterGroup
+from tff_autoprune.pruning.methods.budget import Budget
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _ROUNDS = 5
 _RUNS = 50
+
+
+def budget(value: float) -> Budget:
+    """Returns a budget of milliseconds on this host."""
+    return Budget("latency_ms", value, on_this_host, _savings)
+
+
+def _savings(model: tf.keras.Model, groups: Sequence[FilterGroup], now: float) -> dict[str, float]:
+    """Returns what a channel saves if time falls with operations."""
+    ms = now / cost.of(model).flops
+    return {name: ms * saved for name, saved in cost.per_channel(model, groups).items()}
 
 
 def on_this_host(model: tf.keras.Model) -> float:
