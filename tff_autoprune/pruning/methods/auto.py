@@ -352,7 +352,7 @@ class AutoPruning(base.PruningMethod):
     # ------------------------------------------------------------ the next cut
 
     def _search(self, state: base.State, observation: base.Observation) -> list[base.Decision]:
-        """Tries cuts; returns the first that pays."""
+        """Tries cuts until one pays; returns what was refused, and that one."""
         constants, model = self._constants, observation.model
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
         energies = ranking.energies(groups, model.get_weights())
@@ -360,7 +360,7 @@ class AutoPruning(base.PruningMethod):
         room = self._room(state, observation)
         if room < constants.least_aggressiveness:
             return []
-        seen = None
+        seen, refused = None, []
         for _ in range(constants.trials):
             amount = min(room, state["aggressiveness"])
             prices = state["prices"]
@@ -384,26 +384,31 @@ class AutoPruning(base.PruningMethod):
             points = constants.lasting_share * rise
             points *= _points_per_rise(seen, model.output_shape[-1])
             left = self._tolerance - state["spent"]
+            figures = (
+                f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
+            )
             if points <= constants.most_share * left:
-                reason = (
-                    f"pays: held-out loss {rise:+.1%}, about {points:+.2f} points of the"
-                    f" {left:.2f} left"
-                )
+                reason = f"pays: {figures}"
                 decision = self._cut(state, observation, selection, weights, reason, rise)
                 # A gain pays for losses before it; it does not buy more than the tolerance.
                 state["spent"] = max(0.0, state["spent"] + points)
                 wanted = constants.wanted_share * left
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
-                return [decision]
+                return [*refused, decision]
+            reason = f"does not pay: {figures}"
+            refused.append(
+                base.Decision(
+                    base.Action.REFUSE, reason, selection=selection, predicted_effect=rise
+                )
+            )
             self._scale_aggressiveness(state, constants.gentler)
             state["prices"] = _raised(prices, lost)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
-            reason = f"no cut pays any more: {points:+.2f} points of the {left:.2f} left"
-            return [self._stop(state, reason)]
+            return [*refused, self._stop(state, "no cut pays any more")]
         pause = state["refusals"] * self._interval(observation)
         state["next_round"] = observation.round_num + pause
-        return []
+        return refused
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""

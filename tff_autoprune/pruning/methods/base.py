@@ -36,6 +36,7 @@ class Action(str, enum.Enum):
     Attributes:
       CUT: Remove `selection` from the model. The first cut since the last ACCEPT or RESTORE makes
         the program keep a snapshot (model and process state) from just before it.
+      REFUSE: Nothing; removing `selection` was tried and does not pay. For the record.
       ACCEPT: The cuts since the snapshot have healed; drop the snapshot.
       RESTORE: They have not; go back to the snapshot.
       ASSIGN: Replace the weights by `weights`; the architecture stays.
@@ -43,6 +44,7 @@ class Action(str, enum.Enum):
     """
 
     CUT = "cut"
+    REFUSE = "refuse"
     ACCEPT = "accept"
     RESTORE = "restore"
     ASSIGN = "assign"
