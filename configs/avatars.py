@@ -19,6 +19,7 @@ def get_config():
     config.federated.batch_size = 40
     config.federated.client_optimizer = "sgd"
     config.federated.client_learning_rate = 10.0
+    config.federated.client_learning_rate_schedule = "linear"
     config.federated.server_optimizer = "adam"
     config.federated.server_learning_rate = 2e-3
     return config
