@@ -14,8 +14,9 @@ noise, so that small losses do not add up. They end early enough for a last phas
 found is only trained.
 
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
-is the mean of the shares of parameters and of FLOPs. There is no quota per layer. What a refused
-cut would have taken is dearer from then on, so the next candidate takes more of it from elsewhere.
+is the mean of the shares of parameters and of FLOPs. There is no quota per layer. The energy of
+groups that a refused cut would have taken from is dearer from then on, by as much as the cut was
+too dear, so the next candidate takes more from elsewhere.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
 all weights and optimizer state of the survivors are inherited.
@@ -104,6 +105,7 @@ class Constants:
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
+      dearer: Largest factor by which a refusal raises the price of a group's energy.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them grow.
       noise: Standard errors by which the loss may miss its lowest level before a cut.
@@ -128,7 +130,7 @@ class Constants:
     first_aggressiveness: float = 0.12
     most_aggressiveness: float = 0.3
     least_aggressiveness: float = 0.03
-    bolder: float = 1.3
+    bolder: float = 1.5
     gentler: float = 0.6
     lasting_share: float = 0.35
     wanted_share: float = 0.25
@@ -136,7 +138,8 @@ class Constants:
     free_energy: float = 1e-3
     fall_per_progress: float = 1.4
     fall_over_time: float = 2.2
-    trials: int = 2
+    trials: int = 3
+    dearer: float = 10.0
     refusals: int = 4
     noise: float = 1.0
     unhealed_per_point: float = 0.02
@@ -369,7 +372,9 @@ class AutoPruning(base.PruningMethod):
                 groups, priced, savings, amount, least_left=constants.least_left
             )
             if not selection:
-                return [self._stop(state, "every layer is down to a single filter")]
+                return [*refused, self._stop(state, "every layer is down to a single filter")]
+            if refused and selection == refused[-1].selection:
+                break  # As small as a cut can be, and still the best.
             weights = compensate(groups, model.get_weights(), selection)
             lost = {name: energies[name][ids].sum().item() for name, ids in selection.items()}
             most_lost = max(lost.values())
@@ -387,7 +392,8 @@ class AutoPruning(base.PruningMethod):
             figures = (
                 f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
             )
-            if points <= constants.most_share * left:
+            allowed = constants.most_share * left
+            if points <= allowed:
                 reason = f"pays: {figures}"
                 decision = self._cut(state, observation, selection, weights, reason, rise)
                 # A gain pays for losses before it; it does not buy more than the tolerance.
@@ -402,7 +408,8 @@ class AutoPruning(base.PruningMethod):
                 )
             )
             self._scale_aggressiveness(state, constants.gentler)
-            state["prices"] = _raised(prices, lost)
+            dearer = min(constants.dearer, points / max(allowed, 1e-9))
+            state["prices"] = _raised(prices, lost, dearer)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
             return [*refused, self._stop(state, "no cut pays any more")]
@@ -542,18 +549,20 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
 
 
-def _raised(prices: Mapping[str, float], lost: Mapping[str, float]) -> dict[str, float]:
+def _raised(
+    prices: Mapping[str, float], lost: Mapping[str, float], factor: float
+) -> dict[str, float]:
     """Returns the prices after a refused cut.
 
     Args:
       prices: Factors on the energies of groups, by name; 1 where there is none.
-      lost: The energy that the cut would have taken from each of its groups. A group that would
-        have lost all of it costs twice as much from now on.
+      lost: The energy that the cut would have taken from each of its groups.
+      factor: How much dearer a group gets that would have lost all of it; the others by a power.
     """
     total = sum(lost.values())
     return {
         **prices,
-        **{name: prices.get(name, 1.0) * (1 + share / total) for name, share in lost.items()},
+        **{name: prices.get(name, 1.0) * factor ** (lost[name] / total) for name in lost},
     }
 
 
