@@ -33,10 +33,11 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-about a third of which is still missing when the cut has healed. A cut pays if it takes at most half
-of what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages
-out and what was really lost adds up. What a cut cost fades further in proportion to the training
-loss: as a network learns on, it learns anew what an early cut took from it.
+of which half would be missing at the end if the cut was made at the end. Of an earlier cut less is
+left, in proportion to the square root of the share of the run that was over: learning curves are
+steep at first, and as a network learns on, it learns anew what an early cut took from it. A cut
+pays if it takes at most half of what all cuts before have left of the tolerance. One trial is
+noisy; in the sum, noise averages out and what was really lost adds up.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -95,7 +96,8 @@ class Constants:
       least_aggressiveness: Smallest share, but one channel at least.
       bolder: Largest factor on the aggressiveness from a cut to the next.
       gentler: Smallest factor; also taken when a cut does not pay or does not heal.
-      lasting_share: Share of a trial's rise of the loss that is left when a cut has healed.
+      lasting_share: Share of a trial's rise of the loss that is left if the cut ends the run.
+      recovery: Power of the share of the run that was over, with which an earlier cut leaves less.
       wanted_share: Share of the tolerance that is left which a cut is sized to take.
       most_share: Share of it that a cut may take: a large cut costs more than two small ones with
         learning between them.
@@ -132,7 +134,8 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.5
     gentler: float = 0.6
-    lasting_share: float = 0.35
+    lasting_share: float = 0.5
+    recovery: float = 0.5
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
@@ -269,7 +272,6 @@ class AutoPruning(base.PruningMethod):
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
-        state["spent"] *= min(1.0, _level(state["losses"]) / state["best_level"])
         self._size_penalty(state, observation.model)
         return self._decide(state, observation, over)
 
@@ -363,6 +365,8 @@ class AutoPruning(base.PruningMethod):
         room = self._room(state, observation)
         if room < constants.least_aggressiveness:
             return []
+        over = observation.round_num / observation.total_rounds
+        lasting = constants.lasting_share * over**constants.recovery
         seen, refused = None, []
         for _ in range(constants.trials):
             amount = min(room, state["aggressiveness"])
@@ -386,8 +390,7 @@ class AutoPruning(base.PruningMethod):
             seen = observation.evaluate(model) if seen is None else seen
             candidate = _without(model, selection, weights)
             rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
-            points = constants.lasting_share * rise
-            points *= _points_per_rise(seen, model.output_shape[-1])
+            points = lasting * rise * _points_per_rise(seen, model.output_shape[-1])
             left = self._tolerance - state["spent"]
             figures = (
                 f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
