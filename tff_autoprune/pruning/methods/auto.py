@@ -33,7 +33,7 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which half would be missing at the end if the cut was made at the end. Of an earlier cut less is
+of which three quarters are missing at the end if the cut ends the run. Of an earlier cut less is
 left, in proportion to the square root of the share of the run that was over: learning curves are
 steep at first, and as a network learns on, it learns anew what an early cut took from it. A cut
 pays if it takes at most half of what all cuts before have left of the tolerance. One trial is
@@ -134,7 +134,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.5
     gentler: float = 0.6
-    lasting_share: float = 0.5
+    lasting_share: float = 0.75
     recovery: float = 0.5
     wanted_share: float = 0.25
     most_share: float = 0.5
