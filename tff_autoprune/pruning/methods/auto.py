@@ -33,7 +33,7 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which three quarters are missing at the end if the cut ends the run. Of an earlier cut less is
+of which half is missing at the end if the cut ends the run. Of an earlier cut less is
 left, in proportion to the square root of the share of the run that was over: learning curves are
 steep at first, and as a network learns on, it learns anew what an early cut took from it. A cut
 pays if it takes at most half of what all cuts before have left of the tolerance. One trial is
@@ -134,7 +134,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.5
     gentler: float = 0.6
-    lasting_share: float = 0.75
+    lasting_share: float = 0.5
     recovery: float = 0.5
     wanted_share: float = 0.25
     most_share: float = 0.5
@@ -399,8 +399,8 @@ class AutoPruning(base.PruningMethod):
             if points <= allowed:
                 reason = f"pays: {figures}"
                 decision = self._cut(state, observation, selection, weights, reason, rise)
-                # A gain pays for losses before it; it does not buy more than the tolerance.
-                state["spent"] = max(0.0, state["spent"] + points)
+                # A gain, which a cut can be by chance, heals as a loss does: it pays for nothing.
+                state["spent"] += max(0.0, points)
                 wanted = constants.wanted_share * left
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
                 return [*refused, decision]
