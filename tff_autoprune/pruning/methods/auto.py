@@ -33,11 +33,11 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which half is missing at the end if the cut ends the run. Of an earlier cut less is
-left, in proportion to the square root of the share of the run that was over: learning curves are
-steep at first, and as a network learns on, it learns anew what an early cut took from it. A cut
-pays if it takes at most half of what all cuts before have left of the tolerance. One trial is
-noisy; in the sum, noise averages out and what was really lost adds up.
+of which half is missing at the end if the cut ends the run. Of an earlier cut less is left, in
+proportion to the square root of the share of the run that was over: learning curves are steep at
+first, and as a network learns on, it learns anew what an early cut took from it. A cut pays if it
+takes at most half of what all cuts before have left of the tolerance. What cuts cost adds up; a
+gain in a trial heals as a loss does, and pays for nothing.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
