@@ -139,8 +139,8 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.4
-    fall_over_time: float = 2.2
+    fall_per_progress: float = 1.3
+    fall_over_time: float = 1.6
     trials: int = 3
     dearer: float = 10.0
     refusals: int = 4
