@@ -14,9 +14,7 @@ noise, so that small losses do not add up. They end early enough for a last phas
 found is only trained.
 
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
-is the mean of the shares of parameters and of FLOPs. There is no quota per layer. The energy of
-groups that a refused cut would have taken from is dearer from then on, by as much as the cut was
-too dear, so the next candidate takes more from elsewhere.
+is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
 all weights and optimizer state of the survivors are inherited.
@@ -33,11 +31,10 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-of which half is missing at the end if the cut ends the run. Of an earlier cut less is left, in
-proportion to the square root of the share of the run that was over: learning curves are steep at
-first, and as a network learns on, it learns anew what an early cut took from it. A cut pays if it
-takes at most half of what all cuts before have left of the tolerance. What cuts cost adds up; a
-gain in a trial heals as a loss does, and pays for nothing.
+half of which is still missing when the cut has healed. A cut pays if it takes at most half of
+what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
+and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
+as a network learns on, it learns anew what an early cut took from it.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
@@ -96,8 +93,7 @@ class Constants:
       least_aggressiveness: Smallest share, but one channel at least.
       bolder: Largest factor on the aggressiveness from a cut to the next.
       gentler: Smallest factor; also taken when a cut does not pay or does not heal.
-      lasting_share: Share of a trial's rise of the loss that is left if the cut ends the run.
-      recovery: Power of the share of the run that was over, with which an earlier cut leaves less.
+      lasting_share: Share of a trial's rise of the loss that is left when a cut has healed.
       wanted_share: Share of the tolerance that is left which a cut is sized to take.
       most_share: Share of it that a cut may take: a large cut costs more than two small ones with
         learning between them.
@@ -107,9 +103,8 @@ class Constants:
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
-      dearer: Largest factor by which a refusal raises the price of a group's energy.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
-        between them grow.
+        between them double.
       noise: Standard errors by which the loss may miss its lowest level before a cut.
       unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
       negligible_loss: Losses below this share of the first round's count as this large when a
@@ -132,17 +127,15 @@ class Constants:
     first_aggressiveness: float = 0.12
     most_aggressiveness: float = 0.3
     least_aggressiveness: float = 0.03
-    bolder: float = 1.5
+    bolder: float = 1.3
     gentler: float = 0.6
     lasting_share: float = 0.5
-    recovery: float = 0.5
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.3
+    fall_per_progress: float = 1.2
     fall_over_time: float = 1.6
-    trials: int = 3
-    dearer: float = 10.0
+    trials: int = 2
     refusals: int = 4
     noise: float = 1.0
     unhealed_per_point: float = 0.02
@@ -211,12 +204,11 @@ class AutoPruning(base.PruningMethod):
             "losses": [],
             "errors": [],
             "first_loss": None,
+            "lowest_level": None,
             "best_level": None,
-            "level_before": None,
             "penalty": 0.0,
             "penalty_share": self._constants.first_penalty,
             "aggressiveness": self._constants.first_aggressiveness,
-            "prices": {},
             "next_round": 0,
             "cut_round": 0,
             "refusals": 0,
@@ -272,6 +264,7 @@ class AutoPruning(base.PruningMethod):
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
+        state["spent"] *= min(1.0, _level(state["losses"]) / state["best_level"])
         self._size_penalty(state, observation.model)
         return self._decide(state, observation, over)
 
@@ -332,7 +325,7 @@ class AutoPruning(base.PruningMethod):
         """Accepts the last cut, takes it back, or waits (no decision)."""
         constants = self._constants
         since = observation.round_num - state["cut_round"]
-        before, after = state["level_before"], _level(state["losses"][-since:])
+        before, after = state["lowest_level"], _level(state["losses"][-since:])
         effect, slack = self._rise(state, before, after), self._slack(state, before)
         figures = f"training loss {before:.3f} -> {after:.3f}, {effect:+.1%} of {slack:.1%} allowed"
         if effect <= slack or self._budget is not None:
@@ -365,42 +358,35 @@ class AutoPruning(base.PruningMethod):
         room = self._room(state, observation)
         if room < constants.least_aggressiveness:
             return []
-        over = observation.round_num / observation.total_rounds
-        lasting = constants.lasting_share * over**constants.recovery
         seen, refused = None, []
         for _ in range(constants.trials):
             amount = min(room, state["aggressiveness"])
-            prices = state["prices"]
-            priced = {name: prices.get(name, 1.0) * values for name, values in energies.items()}
             selection = ranking.weakest(
-                groups, priced, savings, amount, least_left=constants.least_left
+                groups, energies, savings, amount, least_left=constants.least_left
             )
             if not selection:
                 return [*refused, self._stop(state, "every layer is down to a single filter")]
-            if refused and selection == refused[-1].selection:
-                break  # As small as a cut can be, and still the best.
             weights = compensate(groups, model.get_weights(), selection)
-            lost = {name: energies[name][ids].sum().item() for name, ids in selection.items()}
-            most_lost = max(lost.values())
-            if most_lost <= constants.free_energy:
-                reason = f"free: at most {most_lost:.2%} of a layer's energy"
+            lost = max(energies[name][ids].sum() for name, ids in selection.items())
+            if lost <= constants.free_energy:
+                reason = f"free: at most {lost:.2%} of a layer's energy"
                 decision = self._cut(state, observation, selection, weights, reason, 0.0)
                 self._scale_aggressiveness(state, constants.bolder)
                 return [decision]
             seen = observation.evaluate(model) if seen is None else seen
             candidate = _without(model, selection, weights)
             rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
-            points = lasting * rise * _points_per_rise(seen, model.output_shape[-1])
+            points = constants.lasting_share * rise
+            points *= _points_per_rise(seen, model.output_shape[-1])
             left = self._tolerance - state["spent"]
             figures = (
                 f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
             )
-            allowed = constants.most_share * left
-            if points <= allowed:
+            if points <= constants.most_share * left:
                 reason = f"pays: {figures}"
                 decision = self._cut(state, observation, selection, weights, reason, rise)
-                # A gain, which a cut can be by chance, heals as a loss does: it pays for nothing.
-                state["spent"] += max(0.0, points)
+                # A gain pays for losses before it; it does not buy more than the tolerance.
+                state["spent"] = max(0.0, state["spent"] + points)
                 wanted = constants.wanted_share * left
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
                 return [*refused, decision]
@@ -411,12 +397,10 @@ class AutoPruning(base.PruningMethod):
                 )
             )
             self._scale_aggressiveness(state, constants.gentler)
-            dearer = min(constants.dearer, points / max(allowed, 1e-9))
-            state["prices"] = _raised(prices, lost, dearer)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
             return [*refused, self._stop(state, "no cut pays any more")]
-        pause = state["refusals"] * self._interval(observation)
+        pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
         state["next_round"] = observation.round_num + pause
         return refused
 
@@ -483,9 +467,12 @@ class AutoPruning(base.PruningMethod):
         reason: str,
         predicted_effect: Optional[float],
     ) -> base.Decision:
+        level = _level(state["losses"])
+        if state["lowest_level"] is not None:
+            level = min(level, state["lowest_level"])
         state.update(
             phase=HEALING,
-            level_before=state["best_level"],
+            lowest_level=level,
             cut_round=observation.round_num,
             refusals=0,
             cuts=state["cuts"] + 1,
@@ -550,23 +537,6 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     # No better than uninformed: as if all that there is to gain went with a factor of e.
     most = 100 * (1 - 1 / classes)
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
-
-
-def _raised(
-    prices: Mapping[str, float], lost: Mapping[str, float], factor: float
-) -> dict[str, float]:
-    """Returns the prices after a refused cut.
-
-    Args:
-      prices: Factors on the energies of groups, by name; 1 where there is none.
-      lost: The energy that the cut would have taken from each of its groups.
-      factor: How much dearer a group gets that would have lost all of it; the others by a power.
-    """
-    total = sum(lost.values())
-    return {
-        **prices,
-        **{name: prices.get(name, 1.0) * factor ** (lost[name] / total) for name in lost},
-    }
 
 
 def _without(
