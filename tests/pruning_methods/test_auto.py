@@ -83,23 +83,6 @@ def test_more_tolerance_gives_a_smaller_network():
     assert sizes[0] > sizes[1] > sizes[2]
 
 
-def test_after_a_refusal_cuts_come_from_elsewhere():
-    """Only the second convolution has filters to spare, and no ranking by weights tells."""
-
-    def held_out_loss(model):
-        return 1.0 if model.get_layer("conv_1").filters == 16 else 2.0
-
-    outcome = run(
-        auto.AutoPruning(),
-        cnn((16, 12)),
-        rounds=ROUNDS,
-        train_loss=learning,
-        held_out_loss=held_out_loss,
-    )
-    assert outcome.model.get_layer("conv_1").filters == 16
-    assert outcome.model.get_layer("conv_2").filters < 8
-
-
 def test_nothing_is_cut_before_learning_has_progressed_or_in_the_last_part():
     plateau = 20
     outcome = run(
