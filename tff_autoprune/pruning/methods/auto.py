@@ -366,13 +366,17 @@ class AutoPruning(base.PruningMethod):
             )
             if not selection:
                 return [*refused, self._stop(state, "every layer is down to a single filter")]
+            if refused and selection == refused[-1].selection:
+                # As small as a cut can be, and refused already.
+                self._scale_aggressiveness(state, constants.gentler)
+                continue
             weights = compensate(groups, model.get_weights(), selection)
             lost = max(energies[name][ids].sum() for name, ids in selection.items())
             if lost <= constants.free_energy:
                 reason = f"free: at most {lost:.2%} of a layer's energy"
                 decision = self._cut(state, observation, selection, weights, reason, 0.0)
                 self._scale_aggressiveness(state, constants.bolder)
-                return [decision]
+                return [*refused, decision]
             seen = observation.evaluate(model) if seen is None else seen
             candidate = _without(model, selection, weights)
             rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
