@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import QUICK
 
 from android_bench import cli
 from tff_autoprune import config as config_lib
@@ -12,8 +13,6 @@ from tff_autoprune.export import conversion
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods import create, ranking
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
-
-QUICK = ("--rounds=1", "--threads=1", "--num_runs=5", "--min_secs=0", "--warmup_secs=0")
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def result(attach, program, model, tmp_path):
     path, out = tmp_path / "dense.tflite", tmp_path / "out"
     path.write_bytes(conversion.convert(model, "float32"))
     where = [f"--benchmark_binary={program}", f"--model={path}", f"--out={out}"]
-    how = [*QUICK, "--max_drift=100", "--cool_timeout_s=0", "--delegate=cpu", "--profile"]
+    how = [*QUICK, "--rounds=1", "--delegate=cpu", "--profile"]
     assert cli.main(["run", *where, *how]) == 0
     return out / serial.replace(":", "_") / "result.json"
 
@@ -88,11 +87,13 @@ def test_other_profiles_are_refused(result, model, tmp_path):
         with pytest.raises(UserError, match=why):
             DeviceProfile.read(str(path), model)
 
-    def hide_layers(changed):
-        for operator in changed["profiles"][0]["operators"]:
-            operator["name"] = "Convolution (NHWC, F32) IGEMM:0"
+    def change_operators(**values):
+        return lambda v: [o.update(values) for o in v["profiles"][0]["operators"]]
 
-    refused(hide_layers, "as a profile of its .tflite with --delegate=cpu has them")
+    refused(change_operators(mean_ms=0.0), "expected operators of the layers")
+    refused(change_operators(phase="delegate"), "expected one profile of 'dense' .* found 0")
+    hidden = change_operators(name="Convolution (NHWC, F32) IGEMM:0")
+    refused(hidden, "as a profile of its .tflite with --delegate=cpu has them")
     refused(lambda v: v.update(profiles=[]), "expected one profile of 'dense' .* found 0")
     refused(lambda v: v.update(profiles=v["profiles"] * 2), "found 2")
     refused(lambda v: v["summary"][0].update(latency_us=None), "expected a valid latency")

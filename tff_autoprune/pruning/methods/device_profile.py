@@ -69,7 +69,7 @@ class DeviceProfile:
         if nameless and not ms[last]:
             ms[last] = nameless.pop()
         total = sum(operator["mean_ms"] for operator in operators)
-        if sum(ms.values()) < _LEAST_ATTRIBUTED * total:
+        if not total or sum(ms.values()) < _LEAST_ATTRIBUTED * total:
             raise UserError(
                 f"pruning.latency_profile: expected operators of the layers of {model.name!r}, as a"
                 f" profile of its .tflite with --delegate=cpu has them, found"
@@ -113,20 +113,25 @@ def _operators(path: str) -> tuple[list[dict[str, Any]], float]:
 
     value = results.read(pathlib.Path(path))
     label = value["models"][0]["label"]
-    profiles = [p for p in value["profiles"] if p["model"] == label and p["operators"]]
+    profiles = [
+        (profile["configuration"], operators)
+        for profile in value["profiles"]
+        if profile["model"] == label
+        and (operators := [o for o in profile["operators"] if o["phase"] == "inference"])
+    ]
     if len(profiles) != 1:
         raise UserError(
             f"pruning.latency_profile: expected one profile of {label!r} (android_bench run"
             f" --profile with one --threads and --delegate), found {len(profiles)} in {path}."
         )
+    configuration, operators = profiles[0]
     (latency_us,) = [
         row["latency_us"]
         for row in value["summary"]
-        if row["model"] == label and profiles[0]["configuration"].items() <= row.items()
+        if row["model"] == label and configuration.items() <= row.items()
     ]
     if latency_us is None:
         raise UserError(
             f"pruning.latency_profile: expected a valid latency of {label!r}, found none in {path}."
         )
-    operators = [o for o in profiles[0]["operators"] if o["phase"] == "inference"]
     return operators, latency_us / 1e3
