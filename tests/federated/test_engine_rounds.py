@@ -159,8 +159,9 @@ def test_the_learning_rate_follows_its_schedule(schedule):
     np.testing.assert_allclose(np.array(steps) / steps[0], expected, atol=2e-3)
 
 
-def test_the_learning_rate_scale_multiplies_the_step():
-    engine = _engine()
+@pytest.mark.parametrize("server_optimizer", ["sgd", "adam", "yogi"])
+def test_the_learning_rate_scale_multiplies_the_step(server_optimizer):
+    engine = _engine(server_optimizer=server_optimizer)
     state = engine.initialize()
     datasets = make_datasets((8,))
     full, half, none = (

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import aggregators, compiled, evaluation, finalizer
+from tff_autoprune.federated import aggregators, compiled, evaluation, finalizer, optimizers
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
 from tff_autoprune.federated.client_work import Regularizer
@@ -306,8 +306,16 @@ class Engine:
         return self._set_client_scalar(state, "penalty", strength)
 
     def set_learning_rate_scale(self, state: State, scale: float) -> State:
-        """Returns the state with another factor of the client learning rate."""
-        return self._set_client_scalar(state, "learning_rate_scale", scale)
+        """Returns the state with another factor on the learning rate.
+
+        It is that of the clients, unless the server's optimizer is adaptive: then it is the
+        server's, since such an optimizer takes the scale of the clients' updates out again.
+        """
+        if self.settings.server_optimizer not in optimizers.ADAPTIVE:
+            return self._set_client_scalar(state, "learning_rate_scale", scale)
+        finalizer = state.finalizer.copy()
+        finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)
+        return state._replace(finalizer=finalizer)
 
     def _set_client_scalar(self, state: State, name: str, value: float) -> State:
         client_work = state.client_work.copy()

@@ -28,6 +28,9 @@ _BUILDERS: dict[str, _Builder] = {
     "yogi": lambda rate, epsilon: tff.learning.optimizers.build_yogi(rate, epsilon=epsilon),
 }
 
+# Their steps do not grow with the gradients.
+ADAPTIVE = ("adam", "adamw", "yogi")
+
 
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that clients train with, with Keras' epsilon of 1e-7."""

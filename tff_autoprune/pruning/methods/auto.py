@@ -50,7 +50,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -103,8 +103,8 @@ class Constants:
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
       trials: Candidates tried at a time.
-      refusals: Times in a row that no candidate pays, after which the search ends. The pauses
-        between them double.
+      refusals: Times in a row that the smallest cut of a group may be refused; its rests between
+        them double. When no group is left, the search ends.
       noise: Standard errors by which the loss may miss its lowest level before a cut.
       unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
       negligible_loss: Losses below this share of the first round's count as this large when a
@@ -133,8 +133,8 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.2
-    fall_over_time: float = 1.6
+    fall_per_progress: float = 1.6
+    fall_over_time: float = 2.4
     trials: int = 2
     refusals: int = 4
     noise: float = 1.0
@@ -211,7 +211,8 @@ class AutoPruning(base.PruningMethod):
             "aggressiveness": self._constants.first_aggressiveness,
             "next_round": 0,
             "cut_round": 0,
-            "refusals": 0,
+            "refusals": {},
+            "resting": {},
             "cuts": 0,
             "spent": 0.0,
             "spent_before": 0.0,
@@ -355,21 +356,13 @@ class AutoPruning(base.PruningMethod):
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
         energies = ranking.energies(groups, model.get_weights())
         savings = _savings(model, groups)
-        room = self._room(state, observation)
-        if room < constants.least_aggressiveness:
+        if self._room(state, observation) < constants.least_aggressiveness:
             return []
         seen, refused = None, []
         for _ in range(constants.trials):
-            amount = min(room, state["aggressiveness"])
-            selection = ranking.weakest(
-                groups, energies, savings, amount, least_left=constants.least_left
-            )
+            selection = self._weakest(state, observation, groups, energies, savings)
             if not selection:
-                return [*refused, self._stop(state, "every layer is down to a single filter")]
-            if refused and selection == refused[-1].selection:
-                # As small as a cut can be, and refused already.
-                self._scale_aggressiveness(state, constants.gentler)
-                continue
+                break
             weights = compensate(groups, model.get_weights(), selection)
             lost = max(energies[name][ids].sum() for name, ids in selection.items())
             if lost <= constants.free_energy:
@@ -401,12 +394,41 @@ class AutoPruning(base.PruningMethod):
                 )
             )
             self._scale_aggressiveness(state, constants.gentler)
-        state["refusals"] += 1
-        if state["refusals"] >= constants.refusals:
+            if selection == self._weakest(state, observation, groups, energies, savings):
+                # As small as a cut can be: these layers have nothing to spare now.
+                self._rest(state, observation, selection)
+        exhausted = [state["refusals"].get(g.name, 0) >= constants.refusals for g in groups]
+        if all(g.channels == 1 or over for g, over in zip(groups, exhausted)):
             return [*refused, self._stop(state, "no cut pays any more")]
-        pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
-        state["next_round"] = observation.round_num + pause
         return refused
+
+    def _weakest(
+        self,
+        state: base.State,
+        observation: base.Observation,
+        groups: Sequence[pruning.FilterGroup],
+        energies: Mapping[str, np.ndarray],
+        savings: Mapping[str, float],
+    ) -> ranking.Selection:
+        """Selects what to try next, in groups that do not rest."""
+        awake = [g for g in groups if state["resting"].get(g.name, 0) <= observation.round_num]
+        amount = min(self._room(state, observation), state["aggressiveness"])
+        return ranking.weakest(
+            awake, energies, savings, amount, least_left=self._constants.least_left
+        )
+
+    def _rest(self, state: base.State, observation: base.Observation, names: Iterable[str]) -> None:
+        """Leaves groups alone: each time for twice as long, and at last for good."""
+        constants = self._constants
+        state["refusals"], state["resting"] = dict(state["refusals"]), dict(state["resting"])
+        for name in names:
+            count = state["refusals"].get(name, 0) + 1
+            rest = 2**count * self._interval(observation)
+            over = count >= constants.refusals
+            state["refusals"][name] = count
+            state["resting"][name] = (
+                observation.total_rounds if over else observation.round_num + rest
+            )
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""
@@ -478,8 +500,8 @@ class AutoPruning(base.PruningMethod):
             phase=HEALING,
             lowest_level=level,
             cut_round=observation.round_num,
-            refusals=0,
             cuts=state["cuts"] + 1,
+            refusals={n: c for n, c in state["refusals"].items() if n not in selection},
             spent_before=state["spent"],
             width_before=state["width"],
             width=_width(observation.model, selection),
