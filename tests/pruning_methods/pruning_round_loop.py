@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Optional
 
+import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning.methods import base
+
+
+def feature_moments(model: tf.keras.Model, layers: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Returns the second moments of what layers read of random images."""
+    images = np.random.default_rng(0).random((32, *model.input_shape[1:]), np.float32)
+    moments = {}
+    for name, places in layers.items():
+        values = tf.keras.Model(model.inputs, model.get_layer(name).input)(images).numpy()
+        values = values.reshape(-1, values.shape[-1] // places)
+        moments[name] = values.T @ values
+    return moments
 
 
 @dataclasses.dataclass
@@ -46,6 +58,11 @@ def run(
 
     The share of training examples that are wrong falls as the training loss does.
     """
+
+    def evaluate(candidate: tf.keras.Model) -> base.Feedback:
+        loss = held_out_loss(candidate) if held_out_loss else 1.0
+        return {"loss": loss, "accuracy": 0.5, "num_examples": 1000.0}
+
     uninformed = 1 - 1 / model.output_shape[-1]
     state = method.initialize(model)
     snapshot, outcome = None, Outcome(model, [], [])
@@ -62,11 +79,11 @@ def run(
                 pseudo_gradient=None,
                 train_metrics=metrics,
                 feedback=None,
-                evaluate=lambda candidate: {
-                    "loss": held_out_loss(candidate),
-                    "accuracy": 0.5,
-                    "num_examples": 1000.0,
-                },
+                examine=lambda layers: (
+                    evaluate(outcome.model),
+                    feature_moments(outcome.model, layers),
+                ),
+                evaluate=evaluate,
             ),
         )
         for decision in decisions:

@@ -24,6 +24,7 @@ def observe(method, state, model, round_num):
         pseudo_gradient=None,
         train_metrics={"loss": 1.0} if round_num else {},
         feedback=None,
+        examine=lambda layers: ({}, {}),
         evaluate=lambda candidate: {},
     )
     return method.step(state, observation)
@@ -107,7 +108,7 @@ def test_every_method_of_the_configuration_exists(name):
 
 
 def _first(model):
-    return base.Observation(0, 10, model, None, {}, None, lambda candidate: {})
+    return base.Observation(0, 10, model, None, {}, None, lambda _: ({}, {}), lambda _: {})
 
 
 def test_an_unknown_method_is_named():

@@ -39,7 +39,7 @@ def weights_type(stateless: StatelessModel) -> tff.StructType:
     )
 
 
-def _zero_metrics() -> dict[str, tf.Tensor]:
+def zero_metrics() -> dict[str, tf.Tensor]:
     return collections.OrderedDict((name, tf.constant(0.0)) for name in METRICS)
 
 
@@ -70,7 +70,7 @@ def evaluation_loop(
         new = evaluate_batch(outputs, labels, from_logits=from_logits)
         return tf.nest.map_structure(tf.add, sums, new)
 
-    return loops.fold(dataset, _zero_metrics(), step)
+    return loops.fold(dataset, zero_metrics(), step)
 
 
 def build_client_work(
@@ -169,7 +169,7 @@ def build_client_work(
             tuple(weights.trainable),
             tuple(weights.non_trainable),
             optimizer_state,
-            _zero_metrics(),
+            zero_metrics(),
         )
         trainable, non_trainable, _, sums = loops.fold(dataset, initial, step)
         update = collections.OrderedDict(

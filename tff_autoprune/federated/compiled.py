@@ -10,7 +10,7 @@ traced network serves another model, its outputs are compared with that model's 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Optional
 
 import numpy as np
@@ -21,6 +21,7 @@ from absl import logging
 from tff_autoprune.federated import aggregators, evaluation, widths
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated.client_work import Regularizer
+from tff_autoprune.federated.examination import build_examination
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -49,6 +50,7 @@ class Compiled:
         """Traces a model; see `compile_model`."""
         self._stateless = StatelessModel(model, unknown_widths=unknown_widths)
         self._signature = widths.signature(model)
+        self._examinations: dict[tuple, tff.Computation] = {}
         self.process = process_lib.build_learning_process(
             self._stateless, settings, regularizer=regularizer, with_feedback=with_feedback
         )
@@ -62,6 +64,13 @@ class Compiled:
     def evaluation(self) -> tff.Computation:
         """Federated evaluation, traced when it is first needed."""
         return process_lib.build_evaluation(self._stateless)
+
+    def examination(self, layers: Mapping[str, int]) -> tff.Computation:
+        """Returns the federated examination of layers, traced when it is first needed."""
+        key = tuple(layers.items())
+        if key not in self._examinations:
+            self._examinations[key] = build_examination(self._stateless, layers)
+        return self._examinations[key]
 
     @functools.cached_property
     def _forward(self) -> Callable[..., tf.Tensor]:

@@ -218,6 +218,36 @@ class Engine:
             self._compiled.evaluation, state.global_model_weights, client_datasets
         )
 
+    def examine(
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        layers: Mapping[str, int],
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Evaluates the server's model on clients, and asks what its layers read there.
+
+        Args:
+          state: Whose weights to examine.
+          client_datasets: Batches of each client.
+          layers: See `examination.build_examination`.
+
+        Returns:
+          "loss", "accuracy" and "num_examples", and for each layer the second moments of its input,
+          float32 [channels, channels], a mean over examples; all aggregated by TFF.
+
+        Raises:
+          UserError: If there are no clients.
+        """
+        if not client_datasets:
+            raise UserError("federated: an examination needs at least one client, found none.")
+        if not layers:
+            return self.evaluate(state, client_datasets), {}
+        sums, moments = self._compiled.examination(layers)(
+            state.global_model_weights, list(client_datasets)
+        )
+        moments = {name: np.asarray(value) for name, value in moments.items()}
+        return process_lib.finalize_metrics(sums), moments
+
     def evaluate_model(
         self, model: tf.keras.Model, client_datasets: Sequence[tf.data.Dataset]
     ) -> dict[str, float]:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import ml_collections
@@ -308,8 +308,21 @@ class Training:
         if self._method_stopped:
             return
 
+        def feedback_datasets() -> list:
+            return self._validation_datasets(self._config.federated.feedback_clients)
+
+        def examine(
+            layers: Mapping[str, int],
+        ) -> tuple[base.Feedback, Mapping[str, np.ndarray]]:
+            datasets = feedback_datasets()
+            found, moments = self._engine.examine(self._state, datasets, layers)
+            # A client sends one half of a symmetric matrix.
+            sent = sum(m.itemsize * len(m) * (len(m) + 1) // 2 for m in moments.values())
+            self._feedback_bytes += len(datasets) * (self._cost.bytes + sent)
+            return found, moments
+
         def evaluate(model: tf.keras.Model) -> base.Feedback:
-            datasets = self._validation_datasets(self._config.federated.feedback_clients)
+            datasets = feedback_datasets()
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
             return self._engine.evaluate_model(model, datasets)
 
@@ -320,6 +333,7 @@ class Training:
             pseudo_gradient=pseudo_gradient,
             train_metrics=train_metrics,
             feedback=feedback,
+            examine=examine,
             evaluate=evaluate,
         )
         self._method_state, decisions = self._method.step(self._method_state, observation)

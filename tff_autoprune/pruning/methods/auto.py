@@ -16,8 +16,8 @@ found is only trained.
 Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
 is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
 
-Without loss. Survivors take over what removed channels gave the next layer (`compensation`), and
-all weights and optimizer state of the survivors are inherited.
+Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
+what clients tell of the layers' inputs, and inherit all weights and optimizer state.
 
 How much. A share of the remaining cost, the aggressiveness: raised while cuts are easy, lowered as
 they become hard, and when one is refused or does not heal. The cost never falls faster than the
@@ -31,7 +31,7 @@ network has gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-half of which is still missing when the cut has healed. A cut pays if it takes at most half of
+a fifth of which is still missing when the cut has healed. A cut pays if it takes at most half of
 what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
 and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
 as a network learns on, it learns anew what an early cut took from it.
@@ -59,7 +59,7 @@ from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
 from tff_autoprune.pruning.methods import base, latency, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
-from tff_autoprune.pruning.methods.compensation import compensate
+from tff_autoprune.pruning.methods.compensation import compensate, readers
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
 from tff_autoprune.pruning.penalty import group_lasso
 
@@ -358,19 +358,21 @@ class AutoPruning(base.PruningMethod):
         savings = _savings(model, groups)
         if self._room(state, observation) < constants.least_aggressiveness:
             return []
-        seen, refused = None, []
+        found, refused = readers(model, groups), []
+        seen = moments = None
         for _ in range(constants.trials):
             selection = self._weakest(state, observation, groups, energies, savings)
             if not selection:
                 break
-            weights = compensate(groups, model.get_weights(), selection)
             lost = max(energies[name][ids].sum() for name, ids in selection.items())
             if lost <= constants.free_energy:
                 reason = f"free: at most {lost:.2%} of a layer's energy"
-                decision = self._cut(state, observation, selection, weights, reason, 0.0)
+                decision = self._cut(state, observation, selection, None, reason, 0.0)
                 self._scale_aggressiveness(state, constants.bolder)
                 return [*refused, decision]
-            seen = observation.evaluate(model) if seen is None else seen
+            if seen is None:
+                seen, moments = observation.examine({r.layer: r.places for r in found})
+            weights = compensate(groups, found, model.get_weights(), selection, moments)
             candidate = _without(model, selection, weights)
             rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
             points = constants.lasting_share * rise
@@ -481,7 +483,9 @@ class AutoPruning(base.PruningMethod):
                 least_left=constants.least_left,
             )
             reason = f"{share:.1%} of {now:g} {budget.what}, on the way to {budget.value:g}"
-        weights = compensate(groups, model.get_weights(), selection)
+        found = readers(model, groups)
+        _, moments = observation.examine({reader.layer: reader.places for reader in found})
+        weights = compensate(groups, found, model.get_weights(), selection, moments)
         return [self._cut(state, observation, selection, weights, reason, None)]
 
     def _cut(
@@ -489,7 +493,7 @@ class AutoPruning(base.PruningMethod):
         state: base.State,
         observation: base.Observation,
         selection: ranking.Selection,
-        weights: Sequence[np.ndarray],
+        weights: Optional[Sequence[np.ndarray]],
         reason: str,
         predicted_effect: Optional[float],
     ) -> base.Decision:

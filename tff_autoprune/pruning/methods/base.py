@@ -106,6 +106,9 @@ class Observation:
       feedback: "loss", "accuracy", "num_examples" of the model that the last round's clients
         received, on examples which they hold out from training; measured before they train, so it
         costs no extra download. None unless the method's `wants_feedback`.
+      examine: Asks the held-out clients of `evaluate` about `model`, which they download once: how
+        well it does, and what layers read (the arguments and the results of
+        `federated.Engine.examine`). A federated computation, whose bytes count as communication.
       evaluate: Evaluates any candidate model with the present architecture or another on the
         held-out examples of a sample of validation clients, the same in every call: a federated
         computation. Its download counts as communication, so methods call it sparingly.
@@ -117,6 +120,7 @@ class Observation:
     pseudo_gradient: Optional[Sequence[np.ndarray]]
     train_metrics: Mapping[str, float]
     feedback: Optional[Feedback]
+    examine: Callable[[Mapping[str, int]], tuple[Feedback, Mapping[str, np.ndarray]]]
     evaluate: Callable[[tf.keras.Model], Feedback]
 
 
