@@ -59,6 +59,30 @@ def test_moments_are_those_of_all_clients_pooled_before_and_after_a_cut(network,
         state = engine.replace_model(state, removal.apply(), removal)
 
 
+@pytest.mark.parametrize(("network", "shape", "options"), NETWORKS)
+def test_a_candidate_does_as_the_smaller_model_does(network, shape, options):
+    model = models.build(network, input_shape=shape, num_classes=CLASSES, seed=0, **options)
+    engine = federated.Engine(model, federated.Settings())
+    state = engine.initialize()
+    _, datasets = _clients(shape)
+    groups, layers = _layers(model)
+    found = compensation.readers(model, groups)
+    _, moments = engine.examine(state, datasets, layers)
+    selections = [{groups[0].name: [0]}, {groups[0].name: [1], groups[1].name: [0]}, {}]
+    mixes = [compensation.stand_ins(groups, found, chosen, moments) for chosen in selections]
+    stacked = {
+        name: np.stack([mix.get(name, np.eye(len(moments[name]))) for mix in mixes])
+        for name in layers
+    }
+    tried = engine.try_candidates(state, datasets, layers, stacked)
+    for chosen, mix, feedback in zip(selections, mixes, tried):
+        removal = pruning.plan_removal(model, chosen)
+        smaller = removal.apply()
+        weights = compensation.compensate(found, model.get_weights(), mix)
+        smaller.set_weights(removal.slice_weights(weights))
+        assert feedback == pytest.approx(engine.evaluate_model(smaller, datasets), rel=1e-4)
+
+
 def test_every_reader_of_a_reference_network_is_examined():
     for network, shape, options in NETWORKS:
         model = models.build(network, input_shape=shape, num_classes=CLASSES, **options)
@@ -109,3 +133,5 @@ def test_an_examination_needs_a_client():
     engine = federated.Engine(model, federated.Settings())
     with pytest.raises(UserError, match="at least one client"):
         engine.examine(engine.initialize(), [], {})
+    with pytest.raises(UserError, match="at least one client"):
+        engine.try_candidates(engine.initialize(), [], {}, {})

@@ -25,6 +25,24 @@ def feature_moments(model: tf.keras.Model, layers: Mapping[str, int]) -> dict[st
     return moments
 
 
+def candidates(model: tf.keras.Model, mixes: Mapping[str, np.ndarray]) -> list[tf.keras.Model]:
+    """Returns the models that are left when the channels that candidates leave out are gone."""
+    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
+    count = len(next(iter(mixes.values())))
+    found = []
+    for number in range(count):
+        selection = {}
+        for group in groups:
+            member = next(m for m in group.members if m.role == pruning.Role.CONSUMER)
+            mix = mixes[member.layer][number]
+            gone = np.flatnonzero(np.diagonal(mix) == 0)
+            channels = member.channel_of[np.isin(member.positions, gone)]
+            if len(channels):
+                selection[group.name] = sorted(set(channels.tolist()))
+        found.append(pruning.remove_filters(model, selection) if selection else model)
+    return found
+
+
 @dataclasses.dataclass
 class Outcome:
     """What a run of the loop left.
@@ -83,6 +101,9 @@ def run(
                     evaluate(outcome.model),
                     feature_moments(outcome.model, layers),
                 ),
+                try_candidates=lambda layers, mixes: [
+                    evaluate(candidate) for candidate in candidates(outcome.model, mixes)
+                ],
                 evaluate=evaluate,
             ),
         )

@@ -25,6 +25,7 @@ def observe(method, state, model, round_num):
         train_metrics={"loss": 1.0} if round_num else {},
         feedback=None,
         examine=lambda layers: ({}, {}),
+        try_candidates=lambda layers, mixes: [],
         evaluate=lambda candidate: {},
     )
     return method.step(state, observation)
@@ -108,7 +109,9 @@ def test_every_method_of_the_configuration_exists(name):
 
 
 def _first(model):
-    return base.Observation(0, 10, model, None, {}, None, lambda _: ({}, {}), lambda _: {})
+    return base.Observation(
+        0, 10, model, None, {}, None, lambda _: ({}, {}), lambda *_: [], lambda _: {}
+    )
 
 
 def test_an_unknown_method_is_named():

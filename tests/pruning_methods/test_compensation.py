@@ -19,7 +19,8 @@ def refitted(model, selection):
     groups = prunable(model)
     found = compensation.readers(model, groups)
     moments = feature_moments(model, {reader.layer: reader.places for reader in found})
-    return compensation.compensate(groups, found, model.get_weights(), selection, moments)
+    mixes = compensation.stand_ins(groups, found, selection, moments)
+    return compensation.compensate(found, model.get_weights(), mixes)
 
 
 def difference(model, selection, compensated):

@@ -24,6 +24,7 @@ from tff_autoprune.federated.client_work import Regularizer
 from tff_autoprune.federated.examination import build_examination
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.trials import build_trials
 
 _CHECKED_EXAMPLES = 4
 _TOLERANCE = 1e-3
@@ -50,7 +51,7 @@ class Compiled:
         """Traces a model; see `compile_model`."""
         self._stateless = StatelessModel(model, unknown_widths=unknown_widths)
         self._signature = widths.signature(model)
-        self._examinations: dict[tuple, tff.Computation] = {}
+        self._built: dict[tuple, tff.Computation] = {}
         self.process = process_lib.build_learning_process(
             self._stateless, settings, regularizer=regularizer, with_feedback=with_feedback
         )
@@ -67,10 +68,21 @@ class Compiled:
 
     def examination(self, layers: Mapping[str, int]) -> tff.Computation:
         """Returns the federated examination of layers, traced when it is first needed."""
-        key = tuple(layers.items())
-        if key not in self._examinations:
-            self._examinations[key] = build_examination(self._stateless, layers)
-        return self._examinations[key]
+        return self._of_layers(build_examination, layers)
+
+    def trials(self, layers: Mapping[str, int]) -> tff.Computation:
+        """Returns the federated trial of candidates, traced when it is first needed."""
+        return self._of_layers(build_trials, layers)
+
+    def _of_layers(
+        self,
+        build: Callable[[StatelessModel, Mapping[str, int]], tff.Computation],
+        layers: Mapping[str, int],
+    ) -> tff.Computation:
+        key = (build, *layers.items())
+        if key not in self._built:
+            self._built[key] = build(self._stateless, layers)
+        return self._built[key]
 
     @functools.cached_property
     def _forward(self) -> Callable[..., tf.Tensor]:

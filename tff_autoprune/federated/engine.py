@@ -248,6 +248,40 @@ class Engine:
         moments = {name: np.asarray(value) for name, value in moments.items()}
         return process_lib.finalize_metrics(sums), moments
 
+    def try_candidates(
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        layers: Mapping[str, int],
+        mixes: Mapping[str, np.ndarray],
+    ) -> list[dict[str, float]]:
+        """Evaluates candidates that differ from the server's model in what layers read.
+
+        Args:
+          state: Whose weights the candidates start from.
+          client_datasets: Batches of each client.
+          layers: See `examination.build_examination`.
+          mixes: For each of the layers float32 [candidates, channels, channels]; see `trials`.
+
+        Returns:
+          "loss", "accuracy" and "num_examples" of each candidate, aggregated by TFF.
+
+        Raises:
+          UserError: If there are no clients.
+        """
+        if not client_datasets:
+            raise UserError("federated: a trial needs at least one client, found none.")
+        ordered = collections.OrderedDict(
+            (name, np.asarray(mixes[name], np.float32)) for name in layers
+        )
+        means, examples = self._compiled.trials(layers)(
+            state.global_model_weights, ordered, list(client_datasets)
+        )
+        return [
+            {"loss": float(loss), "accuracy": float(accuracy), "num_examples": float(examples)}
+            for loss, accuracy in zip(means["loss_sum"], means["correct"])
+        ]
+
     def evaluate_model(
         self, model: tf.keras.Model, client_datasets: Sequence[tf.data.Dataset]
     ) -> dict[str, float]:

@@ -321,6 +321,13 @@ class Training:
             self._feedback_bytes += len(datasets) * (self._cost.bytes + sent)
             return found, moments
 
+        def try_candidates(
+            layers: Mapping[str, int], mixes: Mapping[str, np.ndarray]
+        ) -> Sequence[base.Feedback]:
+            datasets = feedback_datasets()
+            self._feedback_bytes += len(datasets) * sum(map(_bytes_of_mixes, mixes.values()))
+            return self._engine.try_candidates(self._state, datasets, layers, mixes)
+
         def evaluate(model: tf.keras.Model) -> base.Feedback:
             datasets = feedback_datasets()
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
@@ -334,6 +341,7 @@ class Training:
             train_metrics=train_metrics,
             feedback=feedback,
             examine=examine,
+            try_candidates=try_candidates,
             evaluate=evaluate,
         )
         self._method_state, decisions = self._method.step(self._method_state, observation)
@@ -551,6 +559,16 @@ def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
             **aggregator, clients_per_round=section.clients_per_round, seed=config.seed
         ),
     )
+
+
+def _bytes_of_mixes(mixes: np.ndarray) -> int:
+    """Returns the bytes of what survivors take over, [candidates, channels, channels].
+
+    What is sent are the numbers of the channels that go, and their columns at those that stay.
+    """
+    channels = mixes.shape[-1]
+    going = [int((np.diagonal(mix) == 0).sum()) for mix in mixes]
+    return sum(4 * gone * (1 + channels - gone) for gone in going)
 
 
 def _sizes(model_cost: cost.Cost, model: tf.keras.Model) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -59,8 +59,8 @@ from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
 from tff_autoprune.pruning.methods import base, latency, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
-from tff_autoprune.pruning.methods.compensation import compensate, readers
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
+from tff_autoprune.pruning.methods.trial import Trial
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ class Constants:
         the training errors by 1: what a network needs shows only when it has learned.
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
-      trials: Candidates tried at a time.
-      refusals: Times in a row that the smallest cut of a group may be refused; its rests between
-        them double. When no group is left, the search ends.
+      trials: Amounts tried at a time.
+      layers: Layers tried alone at a time, at most: those with the weakest filters for their cost.
+      refusals: Times in a row that no candidate pays, after which the search ends. The pauses
+        between them double.
       noise: Standard errors by which the loss may miss its lowest level before a cut.
       unhealed_per_point: Relative rise that counts as healed besides, for a point of tolerance.
       negligible_loss: Losses below this share of the first round's count as this large when a
@@ -133,9 +134,10 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.6
-    fall_over_time: float = 2.4
+    fall_per_progress: float = 1.4
+    fall_over_time: float = 2.0
     trials: int = 2
+    layers: int = 12
     refusals: int = 4
     noise: float = 1.0
     unhealed_per_point: float = 0.02
@@ -211,8 +213,7 @@ class AutoPruning(base.PruningMethod):
             "aggressiveness": self._constants.first_aggressiveness,
             "next_round": 0,
             "cut_round": 0,
-            "refusals": {},
-            "resting": {},
+            "refusals": 0,
             "cuts": 0,
             "spent": 0.0,
             "spent_before": 0.0,
@@ -353,84 +354,87 @@ class AutoPruning(base.PruningMethod):
     def _search(self, state: base.State, observation: base.Observation) -> list[base.Decision]:
         """Tries cuts until one pays; returns what was refused, and that one."""
         constants, model = self._constants, observation.model
-        groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
-        energies = ranking.energies(groups, model.get_weights())
-        savings = _savings(model, groups)
-        if self._room(state, observation) < constants.least_aggressiveness:
+        groups = [g for g in pruning.find_filter_groups(model) if g.prunable and g.channels > 1]
+        if not groups:
+            return [self._stop(state, "every layer is down to a single filter")]
+        room = self._room(state, observation)
+        if room < constants.least_aggressiveness:
             return []
-        found, refused = readers(model, groups), []
-        seen = moments = None
+        amount = min(room, state["aggressiveness"])
+        plan = _Plan(groups, ranking.energies(groups, model.get_weights()), _savings(model, groups))
+        selection = plan.weakest(groups, amount, constants.least_left)
+        lost = max((plan.energies[name][ids].sum() for name, ids in selection.items()), default=1.0)
+        if lost <= constants.free_energy:
+            reason = f"free: at most {lost:.2%} of a layer's energy"
+            self._scale_aggressiveness(state, constants.bolder)
+            return [self._cut(state, observation, selection, None, reason, 0.0)]
+        trial = Trial(observation, groups)
+        points_per_rise = constants.lasting_share * _points_per_rise(
+            trial.seen, model.output_shape[-1]
+        )
+        left = self._tolerance - state["spent"]
+        refused = []
         for _ in range(constants.trials):
-            selection = self._weakest(state, observation, groups, energies, savings)
-            if not selection:
-                break
-            lost = max(energies[name][ids].sum() for name, ids in selection.items())
-            if lost <= constants.free_energy:
-                reason = f"free: at most {lost:.2%} of a layer's energy"
-                decision = self._cut(state, observation, selection, None, reason, 0.0)
-                self._scale_aggressiveness(state, constants.bolder)
-                return [*refused, decision]
-            if seen is None:
-                seen, moments = observation.examine({r.layer: r.places for r in found})
-            weights = compensate(groups, found, model.get_weights(), selection, moments)
-            candidate = _without(model, selection, weights)
-            rise = self._rise(state, seen["loss"], observation.evaluate(candidate)["loss"])
-            points = constants.lasting_share * rise
-            points *= _points_per_rise(seen, model.output_shape[-1])
-            left = self._tolerance - state["spent"]
+            pays, fails = None, None
+            for selection, loss in self._candidates(plan, trial, amount):
+                rise = self._rise(state, trial.seen["loss"], loss)
+                if points_per_rise * rise <= constants.most_share * left:
+                    pays = selection, rise
+                elif fails is None:
+                    fails = selection, rise
+            selection, rise = pays or fails
+            points = points_per_rise * rise
             figures = (
                 f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
             )
-            if points <= constants.most_share * left:
-                reason = f"pays: {figures}"
-                decision = self._cut(state, observation, selection, weights, reason, rise)
-                # A gain pays for losses before it; it does not buy more than the tolerance.
-                state["spent"] = max(0.0, state["spent"] + points)
+            if pays:
+                # The best of several candidates that does better than the present model was lucky.
+                state["spent"] += max(0.0, points)
                 wanted = constants.wanted_share * left
                 self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
-                return [*refused, decision]
-            reason = f"does not pay: {figures}"
+                weights = trial.weights_without(selection)
+                cut = self._cut(state, observation, selection, weights, f"pays: {figures}", rise)
+                return [*refused, cut]
             refused.append(
                 base.Decision(
-                    base.Action.REFUSE, reason, selection=selection, predicted_effect=rise
+                    base.Action.REFUSE,
+                    f"does not pay: {figures}",
+                    selection=selection,
+                    predicted_effect=rise,
                 )
             )
+            amount *= constants.gentler
             self._scale_aggressiveness(state, constants.gentler)
-            if selection == self._weakest(state, observation, groups, energies, savings):
-                # As small as a cut can be: these layers have nothing to spare now.
-                self._rest(state, observation, selection)
-        exhausted = [state["refusals"].get(g.name, 0) >= constants.refusals for g in groups]
-        if all(g.channels == 1 or over for g, over in zip(groups, exhausted)):
+        state["refusals"] += 1
+        if state["refusals"] >= constants.refusals:
             return [*refused, self._stop(state, "no cut pays any more")]
+        pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
+        state["next_round"] = observation.round_num + pause
         return refused
 
-    def _weakest(
-        self,
-        state: base.State,
-        observation: base.Observation,
-        groups: Sequence[pruning.FilterGroup],
-        energies: Mapping[str, np.ndarray],
-        savings: Mapping[str, float],
-    ) -> ranking.Selection:
-        """Selects what to try next, in groups that do not rest."""
-        awake = [g for g in groups if state["resting"].get(g.name, 0) <= observation.round_num]
-        amount = min(self._room(state, observation), state["aggressiveness"])
-        return ranking.weakest(
-            awake, energies, savings, amount, least_left=self._constants.least_left
-        )
+    def _candidates(
+        self, plan: _Plan, trial: Trial, amount: float
+    ) -> list[tuple[ranking.Selection, float]]:
+        """Tries layers alone, then the cheapest of them together, until they save the amount.
 
-    def _rest(self, state: base.State, observation: base.Observation, names: Iterable[str]) -> None:
-        """Leaves groups alone: each time for twice as long, and at last for good."""
+        Returns:
+          Selections, each with its held-out loss, from the smallest to the largest.
+        """
         constants = self._constants
-        state["refusals"], state["resting"] = dict(state["refusals"]), dict(state["resting"])
-        for name in names:
-            count = state["refusals"].get(name, 0) + 1
-            rest = 2**count * self._interval(observation)
-            over = count >= constants.refusals
-            state["refusals"][name] = count
-            state["resting"][name] = (
-                observation.total_rounds if over else observation.round_num + rest
-            )
+        alone = [
+            plan.weakest([group], amount / 2, constants.least_left)
+            for group in plan.most_promising(constants.layers)
+        ]
+        alone = [selection for selection in alone if selection]
+        losses = trial.losses(alone)
+        best = trial.seen["loss"]
+        order = sorted(range(len(alone)), key=lambda i: (losses[i] - best) / plan.saved(alone[i]))
+        together: list[ranking.Selection] = []
+        for i in order:
+            if together and plan.saved(together[-1]) >= amount:
+                break
+            together.append({**(together[-1] if together else {}), **alone[i]})
+        return list(zip(together, [losses[order[0]], *trial.losses(together[1:])]))
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""
@@ -483,9 +487,7 @@ class AutoPruning(base.PruningMethod):
                 least_left=constants.least_left,
             )
             reason = f"{share:.1%} of {now:g} {budget.what}, on the way to {budget.value:g}"
-        found = readers(model, groups)
-        _, moments = observation.examine({reader.layer: reader.places for reader in found})
-        weights = compensate(groups, found, model.get_weights(), selection, moments)
+        weights = Trial(observation, groups).weights_without(selection)
         return [self._cut(state, observation, selection, weights, reason, None)]
 
     def _cut(
@@ -505,7 +507,7 @@ class AutoPruning(base.PruningMethod):
             lowest_level=level,
             cut_round=observation.round_num,
             cuts=state["cuts"] + 1,
-            refusals={n: c for n, c in state["refusals"].items() if n not in selection},
+            refusals=0,
             spent_before=state["spent"],
             width_before=state["width"],
             width=_width(observation.model, selection),
@@ -569,14 +571,37 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
 
 
-def _without(
-    model: tf.keras.Model, selection: ranking.Selection, weights: Sequence[np.ndarray]
-) -> tf.keras.Model:
-    """Returns the smaller model with the survivors' places in `weights`."""
-    removal = pruning.plan_removal(model, selection)
-    smaller = removal.apply()
-    smaller.set_weights(removal.slice_weights(weights))
-    return smaller
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What the filters of a model are worth, and what they cost.
+
+    Attributes:
+      groups: Groups that can lose a channel.
+      energies: From `ranking.energies`.
+      savings: What a channel of each group saves, as a share of the present cost.
+    """
+
+    groups: Sequence[pruning.FilterGroup]
+    energies: Mapping[str, np.ndarray]
+    savings: Mapping[str, float]
+
+    def weakest(
+        self, groups: Sequence[pruning.FilterGroup], amount: float, least_left: float
+    ) -> ranking.Selection:
+        """Selects the weakest channels of some groups that save an amount."""
+        return ranking.weakest(groups, self.energies, self.savings, amount, least_left=least_left)
+
+    def saved(self, selection: ranking.Selection) -> float:
+        """Returns what a selection saves, to first order."""
+        return sum(self.savings[name] * len(ids) for name, ids in selection.items())
+
+    def most_promising(self, count: int) -> list[pruning.FilterGroup]:
+        """Returns the groups whose weakest channel loses least for what it saves."""
+
+        def price(group: pruning.FilterGroup) -> float:
+            return self.energies[group.name].min() / max(self.savings[group.name], 1e-12)
+
+        return sorted(self.groups, key=price)[:count]
 
 
 def _width(model: tf.keras.Model, selection: Mapping[str, Sequence[int]] = {}) -> float:

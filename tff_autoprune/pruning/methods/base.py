@@ -109,6 +109,9 @@ class Observation:
       examine: Asks the held-out clients of `evaluate` about `model`, which they download once: how
         well it does, and what layers read (the arguments and the results of
         `federated.Engine.examine`). A federated computation, whose bytes count as communication.
+      try_candidates: Evaluates candidates that differ from `model` in what layers read, on the
+        clients of `examine`, which have the model (the arguments after the clients and the results
+        of `federated.Engine.try_candidates`). The bytes of what they read instead count.
       evaluate: Evaluates any candidate model with the present architecture or another on the
         held-out examples of a sample of validation clients, the same in every call: a federated
         computation. Its download counts as communication, so methods call it sparingly.
@@ -121,6 +124,7 @@ class Observation:
     train_metrics: Mapping[str, float]
     feedback: Optional[Feedback]
     examine: Callable[[Mapping[str, int]], tuple[Feedback, Mapping[str, np.ndarray]]]
+    try_candidates: Callable[[Mapping[str, int], Mapping[str, np.ndarray]], Sequence[Feedback]]
     evaluate: Callable[[tf.keras.Model], Feedback]
 
 

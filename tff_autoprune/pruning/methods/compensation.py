@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Moments = Mapping[str, np.ndarray]
 
 # Added to the diagonal of G, as a share of its mean: features are not quite what G says.
-_DAMPING = 1e-3
+_DAMPING = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,26 +86,24 @@ def readers(model: tf.keras.Model, groups: Sequence[FilterGroup]) -> list[Reader
     return list(found.values())
 
 
-def compensate(
+def stand_ins(
     groups: Sequence[FilterGroup],
     found: Sequence[Reader],
-    weights: Sequence[np.ndarray],
     selection: Mapping[str, Sequence[int]],
     moments: Moments,
-) -> list[np.ndarray]:
-    """Refits what reads the channels that go to those that stay.
+) -> dict[str, np.ndarray]:
+    """Returns what readers of the channels that go shall read of those that stay.
 
     Args:
       groups: Groups of a model.
-      found: Its `readers`; others are left as they are.
-      weights: Values of `model.weights`; not changed.
+      found: Its `readers`.
       selection: Channels to remove by group name.
       moments: What the readers read.
 
     Returns:
-      New values of `model.weights`, still of the shapes from before the removal.
+      T by layer, float64 [channels, channels], such that rows W of the kernel become T W: the rows
+      of those that stay, plus what they take over from those that go, whose rows become 0.
     """
-    weights = [np.array(value) for value in weights]
     going: dict[int, list[np.ndarray]] = {}
     for group in groups:
         channels = np.asarray(selection.get(group.name, ()), np.int64)
@@ -113,27 +111,50 @@ def compensate(
             if len(channels) and member.role == Role.CONSUMER:
                 gone = member.positions[np.isin(member.channel_of, channels)]
                 going.setdefault(member.position, []).append(gone)
+    return {
+        reader.layer: _refit(
+            np.concatenate(going[reader.position]), np.asarray(moments[reader.layer], np.float64)
+        )
+        for reader in found
+        if reader.position in going
+    }
+
+
+def compensate(
+    found: Sequence[Reader], weights: Sequence[np.ndarray], mixes: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Refits what reads the channels that go to those that stay.
+
+    Args:
+      found: The `readers` of a model; others are left as they are.
+      weights: Values of `model.weights`; not changed.
+      mixes: From `stand_ins`.
+
+    Returns:
+      New values of `model.weights`, still of the shapes from before the removal.
+    """
+    weights = list(weights)
     for reader in found:
-        if reader.position in going:
-            # A view: written in place.
-            rows = np.moveaxis(weights[reader.position], reader.axis, 0)
-            gone = np.concatenate(going[reader.position])
-            _refit(rows, gone, np.asarray(moments[reader.layer], np.float64), reader.places)
+        if reader.layer in mixes:
+            mix, kernel = mixes[reader.layer], weights[reader.position]
+            # A dense layer behind a Flatten reads each place of the image in the same way.
+            rows = kernel.reshape(-1, len(mix), kernel.shape[-1])
+            new = np.einsum("ij,pjo->pio", mix, rows, optimize=True)
+            weights[reader.position] = new.reshape(kernel.shape).astype(kernel.dtype)
     return weights
 
 
-def _refit(rows: np.ndarray, gone: np.ndarray, moments: np.ndarray, places: int) -> None:
-    """Adds to the rows that stay, place by place, what they stand in for."""
+def _refit(gone: np.ndarray, moments: np.ndarray) -> np.ndarray:
     channels = len(moments)
     removed = np.unique(gone % channels)
     kept = np.setdiff1d(np.arange(channels), removed)
     damping = _DAMPING * np.trace(moments) / channels + np.finfo(np.float64).tiny
-    stand_ins = np.linalg.solve(
+    mix = np.zeros((channels, channels))
+    mix[kept, kept] = 1.0
+    mix[np.ix_(kept, removed)] = np.linalg.solve(
         moments[np.ix_(kept, kept)] + damping * np.eye(len(kept)), moments[np.ix_(kept, removed)]
     )
-    for first in range(0, places * channels, channels):
-        taken_over = np.tensordot(stand_ins, rows[first + removed], 1)
-        rows[first + kept] += taken_over.astype(rows.dtype)
+    return mix
 
 
 def _places(layer: tf.keras.layers.Layer) -> int:
