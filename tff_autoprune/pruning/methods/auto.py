@@ -13,8 +13,9 @@ one before has healed: the training loss is back at its lowest level before any 
 noise, so that small losses do not add up. They end early enough for a last phase in which what was
 found is only trained.
 
-Where. All dependency groups are ranked together by energy lost per cost saved (`ranking`); the cost
-is the mean of the shares of parameters and of FLOPs. There is no quota per layer.
+Where. Clients measure it: each dependency group alone leaves out its weakest channels (`ranking`),
+then the groups that lose least for what they save do so together (`trial`). The cost is the mean of
+the shares of parameters and of FLOPs. There is no quota per layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
@@ -24,14 +25,14 @@ they become hard, and when one is refused or does not heal. The cost never falls
 share of the training examples that the network gets wrong (both in logarithms, times a constant)
 or, if that is slower, than time goes by: what a network needs shows only when it has learned.
 
-Proof. A cut is tried before it is made: the smaller candidate and the present model are evaluated
-on the same held-out clients. (Channels that carry next to no energy, dead ones say, go without a
-trial, which costs traffic.) The rise of the loss is turned into points of accuracy by what the
-network has gained so far for its fall of the loss, from an uninformed one on:
+Proof. A cut is tried before it is made: candidates and the present model are evaluated on the same
+held-out clients. (Channels that carry next to no energy, dead ones say, go without a trial, which
+costs traffic.) The rise of the loss is turned into points of accuracy by what the network has
+gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-a fifth of which is still missing when the cut has healed. A cut pays if it takes at most half of
+half of which is still missing when the cut has healed. A cut pays if it takes at most half of
 what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
 and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
 as a network learns on, it learns anew what an early cut took from it.
@@ -134,8 +135,8 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.4
-    fall_over_time: float = 2.0
+    fall_per_progress: float = 1.3
+    fall_over_time: float = 1.8
     trials: int = 2
     layers: int = 12
     refusals: int = 4
