@@ -51,7 +51,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -370,32 +370,37 @@ class AutoPruning(base.PruningMethod):
             self._scale_aggressiveness(state, constants.bolder)
             return [self._cut(state, observation, selection, None, reason, 0.0)]
         trial = Trial(observation, groups)
+        before, left = trial.seen["loss"], self._tolerance - state["spent"]
         points_per_rise = constants.lasting_share * _points_per_rise(
             trial.seen, model.output_shape[-1]
         )
-        left = self._tolerance - state["spent"]
-        refused = []
+
+        def points(loss: float) -> float:
+            return points_per_rise * self._rise(state, before, loss)
+
+        def pays(loss: float) -> bool:
+            return points(loss) <= constants.most_share * left
+
+        refused: list[base.Decision] = []
         for _ in range(constants.trials):
-            pays, fails = None, None
-            for selection, loss in self._candidates(plan, trial, amount):
-                rise = self._rise(state, trial.seen["loss"], loss)
-                if points_per_rise * rise <= constants.most_share * left:
-                    pays = selection, rise
-                elif fails is None:
-                    fails = selection, rise
-            selection, rise = pays or fails
-            points = points_per_rise * rise
-            figures = (
-                f"held-out loss {rise:+.1%}, about {points:+.2f} points of the {left:.2f} left"
-            )
-            if pays:
+            tried = self._candidates(plan, trial, amount, pays)
+            if not tried:
+                break
+            paying = [t for t in tried if pays(t[1])]
+            selection, loss = paying[-1] if paying else tried[0]
+            rise = self._rise(state, before, loss)
+            cost_of_cut = f"about {points(loss):+.2f} points of the {left:.2f} left"
+            figures = f"held-out loss {rise:+.1%}, {cost_of_cut}"
+            if paying:
                 # The best of several candidates that does better than the present model was lucky.
-                state["spent"] += max(0.0, points)
+                state["spent"] += max(0.0, points(loss))
                 wanted = constants.wanted_share * left
-                self._scale_aggressiveness(state, math.sqrt(wanted / max(points, 1e-9)))
+                self._scale_aggressiveness(state, math.sqrt(wanted / max(points(loss), 1e-9)))
                 weights = trial.weights_without(selection)
                 cut = self._cut(state, observation, selection, weights, f"pays: {figures}", rise)
                 return [*refused, cut]
+            if refused and selection == refused[-1].selection:
+                break  # As small as a cut can be.
             refused.append(
                 base.Decision(
                     base.Action.REFUSE,
@@ -414,12 +419,19 @@ class AutoPruning(base.PruningMethod):
         return refused
 
     def _candidates(
-        self, plan: _Plan, trial: Trial, amount: float
+        self, plan: _Plan, trial: Trial, amount: float, pays: Callable[[float], bool]
     ) -> list[tuple[ranking.Selection, float]]:
         """Tries layers alone, then the cheapest of them together, until they save the amount.
 
+        Args:
+          plan: What the filters are worth and cost.
+          trial: Reaches the clients.
+          amount: What shall be saved.
+          pays: Whether a held-out loss does not rise too much.
+
         Returns:
-          Selections, each with its held-out loss, from the smallest to the largest.
+          Selections, each with its held-out loss, from the smallest to the largest; the one layer
+          that loses least if none pays alone.
         """
         constants = self._constants
         alone = [
@@ -427,15 +439,19 @@ class AutoPruning(base.PruningMethod):
             for group in plan.most_promising(constants.layers)
         ]
         alone = [selection for selection in alone if selection]
-        losses = trial.losses(alone)
-        best = trial.seen["loss"]
-        order = sorted(range(len(alone)), key=lambda i: (losses[i] - best) / plan.saved(alone[i]))
+        tried = sorted(
+            zip(alone, trial.losses(alone)),
+            key=lambda t: (t[1] - trial.seen["loss"]) / plan.saved(t[0]),
+        )
+        cheapest = [t for t in tried if pays(t[1])]
+        if not cheapest:
+            return sorted(tried, key=lambda t: t[1])[:1]
         together: list[ranking.Selection] = []
-        for i in order:
+        for selection, _ in cheapest:
             if together and plan.saved(together[-1]) >= amount:
                 break
-            together.append({**(together[-1] if together else {}), **alone[i]})
-        return list(zip(together, [losses[order[0]], *trial.losses(together[1:])]))
+            together.append({**(together[-1] if together else {}), **selection})
+        return [(together[0], cheapest[0][1]), *zip(together[1:], trial.losses(together[1:]))]
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""
