@@ -21,9 +21,9 @@ Without loss. Survivors take over what removed channels gave the next layer (`co
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
 
 How much. A share of the remaining cost, the aggressiveness: raised while cuts are easy, lowered as
-they become hard, and when one is refused or does not heal. The cost never falls faster than the
-share of the training examples that the network gets wrong (both in logarithms, times a constant)
-or, if that is slower, than time goes by: what a network needs shows only when it has learned.
+they become hard, and when one is refused or does not heal. The logarithm of the cost never falls
+faster than the square of what that of the training errors has fallen by (times a constant) or, if
+that is slower, than time goes by: what a network needs shows only when it has learned.
 
 Proof. A cut is tried before it is made: candidates and the present model are evaluated on the same
 held-out clients. (Channels that carry next to no energy, dead ones say, go without a trial, which
@@ -100,7 +100,8 @@ class Constants:
         learning between them.
       free_energy: A cut that loses no more than this share of any group's energy needs no trial.
       fall_per_progress: Allowed fall of the logarithm of the cost for a fall of the logarithm of
-        the training errors by 1: what a network needs shows only when it has learned.
+        the training errors by 1; it grows with the square of the latter, since what a network needs
+        shows only when it has learned.
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
       trials: Amounts tried at a time.
@@ -135,7 +136,7 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 1.15
+    fall_per_progress: float = 0.8
     fall_over_time: float = 1.6
     trials: int = 2
     layers: int = 12
@@ -463,7 +464,8 @@ class AutoPruning(base.PruningMethod):
         constants, learned = self._constants, self._learned(state, observation)
         time = observation.round_num / observation.total_rounds - constants.start_fraction
         time /= constants.end_fraction - constants.start_fraction
-        allowed = max(constants.fall_per_progress * learned, constants.fall_over_time * time)
+        progress = constants.fall_per_progress * max(learned, 0.0) ** 2
+        allowed = max(progress, constants.fall_over_time * time)
         now = cost.of(observation.model)
         falls = [math.log(state["dense"][what] / getattr(now, what)) for what in _COSTS]
         return 1.0 - math.exp(min(0.0, sum(falls) / len(falls) - allowed))
