@@ -32,7 +32,7 @@ gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
 
-half of which is still missing when the cut has healed. A cut pays if it takes at most half of
+a third of which is still missing when the cut has healed. A cut pays if it takes at most half of
 what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
 and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
 as a network learns on, it learns anew what an early cut took from it.
@@ -132,7 +132,7 @@ class Constants:
     least_aggressiveness: float = 0.03
     bolder: float = 1.3
     gentler: float = 0.6
-    lasting_share: float = 0.5
+    lasting_share: float = 0.35
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
