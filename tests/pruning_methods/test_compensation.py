@@ -56,6 +56,22 @@ def test_a_copy_is_merged_into_its_twin(build):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_survivors_take_over_no_larger_weights_than_those_that_go(seed):
+    model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, filters=(6, 8))
+    groups = prunable(model)
+    found = compensation.readers(model, groups)
+    # Nearly the same feature six times: least squares alone gives weights of about a hundred.
+    generator = np.random.default_rng(seed)
+    features = generator.random((1000, 1)) + 1e-3 * generator.random((1000, 6))
+    moments = {found[0].layer: features.T @ features}
+    mix = compensation.stand_ins(groups, found[:1], {"conv_1": [1, 4]}, moments)[found[0].layer]
+    taken_over = mix[np.ix_([0, 2, 3, 5], [1, 4])]
+    assert np.all(np.linalg.norm(taken_over, axis=0) < 1.01)
+    assert np.allclose(features @ mix[:, 4], features[:, 4], atol=0.01)
+    assert not mix[[1, 4]].any()
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_random_filters_are_partly_replaced(seed):
     model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, seed=seed)
     selection = {"conv_1": [0, 5, 9, 20], "conv_2": list(range(12))}

@@ -7,7 +7,8 @@ shall be what it made of all of them,
 
 where G is the matrix of second moments of what the layer reads. Clients measure it on held-out
 examples; the server learns nothing but its mean over all clients. Near-copies merge into each other
-as a special case, and the mean that a removed feature contributed is kept.
+as a special case, and the mean that a removed feature contributed is kept. The damping is the least
+with which survivors take over no larger weights than those that go.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 # By layer: x x^T summed over the places of an image, float [channels, channels]; of any scale.
 Moments = Mapping[str, np.ndarray]
 
-# Added to the diagonal of G, as a share of its mean: features are not quite what G says.
-_DAMPING = 0.2
+# Bounds of the damping, which is added to correlations (whose diagonal is 1). Without it, weights
+# of nearly equal features grow, cancel each other, and are in the way of what is learned next.
+_LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e3
+_BISECTIONS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +151,24 @@ def _refit(gone: np.ndarray, moments: np.ndarray) -> np.ndarray:
     channels = len(moments)
     removed = np.unique(gone % channels)
     kept = np.setdiff1d(np.arange(channels), removed)
-    damping = _DAMPING * np.trace(moments) / channels + np.finfo(np.float64).tiny
+    # All channels on one scale, on which what is taken over can be compared with what goes.
+    scale = np.sqrt(np.maximum(np.diag(moments), 0.0))
+    scale = np.maximum(scale, 1e-6 * scale.max() + np.finfo(np.float64).tiny)
+    correlations = moments / np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(correlations[np.ix_(kept, kept)])
+    values = np.maximum(values, 0.0)[:, None]
+    shared = vectors.T @ correlations[np.ix_(kept, removed)]
+    # One damping for each channel that goes, found by bisection of its logarithm.
+    low = np.full(len(removed), _LEAST_DAMPING)
+    high = np.full(len(removed), _MOST_DAMPING)
+    for _ in range(_BISECTIONS):
+        damping = np.sqrt(low * high)
+        larger = np.linalg.norm(shared / (values + damping), axis=0) > 1.0
+        low, high = np.where(larger, damping, low), np.where(larger, high, damping)
+    taken_over = vectors @ (shared / (values + high))
     mix = np.zeros((channels, channels))
     mix[kept, kept] = 1.0
-    mix[np.ix_(kept, removed)] = np.linalg.solve(
-        moments[np.ix_(kept, kept)] + damping * np.eye(len(kept)), moments[np.ix_(kept, removed)]
-    )
+    mix[np.ix_(kept, removed)] = taken_over / scale[kept][:, None] * scale[removed]
     return mix
 
 
