@@ -149,7 +149,7 @@ class Constants:
     most_penalty: float = 0.12
     penalty_growth: float = 1.3
     least_left: float = 0.5
-    width_exponent: float = 0.6
+    width_exponent: float = 1.0
 
 
 class AutoPruning(base.PruningMethod):
@@ -363,14 +363,16 @@ class AutoPruning(base.PruningMethod):
         if room < constants.least_aggressiveness:
             return []
         amount = min(room, state["aggressiveness"])
-        plan = _Plan(groups, ranking.energies(groups, model.get_weights()), _savings(model, groups))
-        selection = plan.weakest(groups, amount, constants.least_left)
-        lost = max((plan.energies[name][ids].sum() for name, ids in selection.items()), default=1.0)
+        energies = ranking.energies(groups, model.get_weights())
+        plan = _Plan(groups, _savings(model, groups), energies)
+        selection = plan.weakest(groups, amount, constants.least_left, energies)
+        lost = max((energies[name][ids].sum() for name, ids in selection.items()), default=1.0)
         if lost <= constants.free_energy:
             reason = f"free: at most {lost:.2%} of a layer's energy"
             self._scale_aggressiveness(state, constants.bolder)
             return [self._cut(state, observation, selection, None, reason, 0.0)]
         trial = Trial(observation, groups)
+        plan = dataclasses.replace(plan, unexplained=trial.unexplained())
         before, left = trial.seen["loss"], self._tolerance - state["spent"]
         points_per_rise = constants.lasting_share * _points_per_rise(
             trial.seen, model.output_shape[-1]
@@ -435,11 +437,14 @@ class AutoPruning(base.PruningMethod):
           that loses least if none pays alone.
         """
         constants = self._constants
-        alone = [
-            plan.weakest([group], amount / 2, constants.least_left)
-            for group in plan.most_promising(constants.layers)
-        ]
-        alone = [selection for selection in alone if selection]
+        alone: list[ranking.Selection] = []
+        for group in plan.most_promising(constants.layers):
+            for scores in (plan.energies, plan.unexplained):
+                if group.name in scores:
+                    found = plan.weakest([group], amount / 2, constants.least_left, scores)
+                    same = {name: set(ids) for name, ids in found.items()}
+                    if found and all(same != {n: set(i) for n, i in s.items()} for s in alone):
+                        alone.append(found)
         tried = sorted(
             zip(alone, trial.losses(alone)),
             key=lambda t: (t[1] - trial.seen["loss"]) / plan.saved(t[0]),
@@ -449,9 +454,11 @@ class AutoPruning(base.PruningMethod):
             return sorted(tried, key=lambda t: t[1])[:1]
         together: list[ranking.Selection] = []
         for selection, _ in cheapest:
-            if together and plan.saved(together[-1]) >= amount:
+            before = together[-1] if together else {}
+            if together and plan.saved(before) >= amount:
                 break
-            together.append({**(together[-1] if together else {}), **selection})
+            if not set(selection) & set(before):  # By the better of its two orders.
+                together.append({**before, **selection})
         return [(together[0], cheapest[0][1]), *zip(together[1:], trial.losses(together[1:]))]
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
@@ -596,19 +603,25 @@ class _Plan:
 
     Attributes:
       groups: Groups that can lose a channel.
-      energies: From `ranking.energies`.
       savings: What a channel of each group saves, as a share of the present cost.
+      energies: From `ranking.energies`.
+      unexplained: From `Trial.unexplained`; without the groups that it cannot tell of.
     """
 
     groups: Sequence[pruning.FilterGroup]
-    energies: Mapping[str, np.ndarray]
     savings: Mapping[str, float]
+    energies: Mapping[str, np.ndarray]
+    unexplained: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def weakest(
-        self, groups: Sequence[pruning.FilterGroup], amount: float, least_left: float
+        self,
+        groups: Sequence[pruning.FilterGroup],
+        amount: float,
+        least_left: float,
+        scores: Mapping[str, np.ndarray],
     ) -> ranking.Selection:
-        """Selects the weakest channels of some groups that save an amount."""
-        return ranking.weakest(groups, self.energies, self.savings, amount, least_left=least_left)
+        """Selects the channels of some groups with the least scores that save an amount."""
+        return ranking.weakest(groups, scores, self.savings, amount, least_left=least_left)
 
     def saved(self, selection: ranking.Selection) -> float:
         """Returns what a selection saves, to first order."""

@@ -32,6 +32,8 @@ Moments = Mapping[str, np.ndarray]
 # of nearly equal features grow, cancel each other, and are in the way of what is learned next.
 _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e3
 _BISECTIONS = 40
+# The same for ranking, as a share of the mean of the diagonal.
+_RANKING_DAMPING = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,58 @@ def compensate(
             new = np.einsum("ij,pjo->pio", mix, rows, optimize=True)
             weights[reader.position] = new.reshape(kernel.shape).astype(kernel.dtype)
     return weights
+
+
+def unexplained(
+    groups: Sequence[FilterGroup],
+    found: Sequence[Reader],
+    weights: Sequence[np.ndarray],
+    moments: Moments,
+) -> dict[str, np.ndarray]:
+    """Returns how much of what readers compute hangs on each channel alone.
+
+    What a channel adds to its readers' outputs that no mix of all the others can,
+
+        |W_c|^2 E (x_c - best mix of the others)^2,
+
+    as a share of the energy of the outputs, W^T G W.
+
+    Args:
+      groups: Groups of a model.
+      found: Its `readers`.
+      weights: Values of `model.weights`.
+      moments: What the readers read.
+
+    Returns:
+      float64 [channels] by group name, for the groups that readers read; summed over these.
+    """
+    shares = {reader.position: _shares(reader, weights, moments) for reader in found}
+    scores = {}
+    for group in groups:
+        members = [m for m in group.members if m.role == Role.CONSUMER and m.position in shares]
+        total = np.zeros(group.channels)
+        for member in members:
+            # A reader behind a Flatten reads a channel in several places.
+            share = shares[member.position]
+            places = np.asarray(member.positions) % len(share)
+            once = np.unique(np.stack([member.channel_of, places]), axis=1)
+            np.add.at(total, once[0], share[once[1]])
+        if members:
+            scores[group.name] = total
+    return scores
+
+
+def _shares(reader: Reader, weights: Sequence[np.ndarray], moments: Moments) -> np.ndarray:
+    """Returns `unexplained` of each channel that a reader reads, for that reader."""
+    read = np.asarray(moments[reader.layer], np.float64)
+    kernel = np.asarray(weights[reader.position], np.float64)
+    rows = kernel.reshape(-1, len(read), kernel.shape[-1])
+    damping = _RANKING_DAMPING * np.trace(read) / len(read) + np.finfo(np.float64).tiny
+    # The diagonal of the inverse tells what is left of each feature when all others explain it.
+    left = 1 / np.diag(np.linalg.inv(read + damping * np.eye(len(read)))) - damping
+    energy = np.einsum("pio,ij,pjo->", rows, read, rows, optimize=True)
+    lost = np.einsum("pio,pio->i", rows, rows) * np.maximum(left, 0.0)
+    return lost / max(energy, np.finfo(np.float64).tiny)
 
 
 def _refit(gone: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning.methods import base, ranking
-from tff_autoprune.pruning.methods.compensation import compensate, readers, stand_ins
+from tff_autoprune.pruning.methods.compensation import compensate, readers, stand_ins, unexplained
 from tff_autoprune.pruning.roles import Role
 
 
@@ -43,6 +43,11 @@ class Trial:
         """Returns the present weights, with survivors standing in for a selection."""
         mixes = stand_ins(self._groups, self._readers, selection, self._moments)
         return compensate(self._readers, self._model.get_weights(), mixes)
+
+    def unexplained(self) -> dict[str, np.ndarray]:
+        """Returns by group how much hangs on each channel alone; without groups out of reach."""
+        reached = [group for group in self._groups if self._told_by_readers([{group.name: ()}])]
+        return unexplained(reached, self._readers, self._model.get_weights(), self._moments)
 
     def losses(self, selections: Sequence[ranking.Selection]) -> list[float]:
         """Returns the held-out loss of the model without each of some selections."""
