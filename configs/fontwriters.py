@@ -12,6 +12,6 @@ def get_config():
     config.data.name = "fontwriters"
     config.data.invert = True
     config.federated.rounds = 200
-    config.federated.client_learning_rate = 4e-3
+    config.federated.client_learning_rate = 8e-3
     config.federated.client_learning_rate_schedule = "linear"
     return config

@@ -97,3 +97,48 @@ def test_normalized_residual_networks_stay_finite(normalization):
     selection = {group.name: [0] for group in prunable(model)}
     for value in refitted(model, selection):
         assert np.isfinite(value).all()
+
+
+def unexplained(model, weights, features):
+    groups = prunable(model)
+    found = compensation.readers(model, groups)
+    moments = {reader.layer: features[reader.layer] for reader in found}
+    return compensation.unexplained(groups, found, weights, moments)
+
+
+@pytest.mark.parametrize("build", ["gap", "flatten"])
+def test_nothing_hangs_on_a_copy_or_on_what_nothing_reads(build):
+    tf.keras.utils.set_random_seed(0)
+    if build == "flatten":
+        model, name, reader = flatten_model(), "conv", "logits"
+    else:
+        model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, filters=(6, 8))
+        name, reader = "conv_1", "conv_2"
+    features = np.random.default_rng(0).random((1000, 6))
+    features[:, 5] = features[:, 2]
+    moments = {found.layer: np.eye(8) for found in compensation.readers(model, prunable(model))}
+    moments[reader] = features.T @ features
+    kernel = model.get_layer(reader).kernel
+    rows = kernel.numpy().reshape(-1, 6, kernel.shape[-1])
+    rows[:, 1] = 0.0
+    kernel.assign(rows.reshape(kernel.shape))
+    scores = unexplained(model, model.get_weights(), moments)[name]
+    assert scores.shape == (6,)
+    assert scores[1] == 0.0
+    assert scores[[2, 5]].max() < 0.2 * scores[[0, 3, 4]].min()
+
+
+def test_what_a_concatenation_moves_is_found_at_its_readers():
+    model = models.build("inception", input_shape=(28, 28, 1), num_classes=5, seed=0)
+    found = compensation.readers(model, prunable(model))
+    moments = feature_moments(model, {reader.layer: reader.places for reader in found})
+    before = unexplained(model, model.get_weights(), moments)
+    weights = model.get_weights()
+    # Channel 3 of the second branch of the second block lies behind the 32 channels of the first.
+    position = next(reader.position for reader in found if reader.layer == "conv_1")
+    weights[position][:, :, 32 + 3] = 0.0
+    after = unexplained(model, weights, moments)
+    assert set(after) == {group.name for group in prunable(model)}
+    assert before["block_2_conv_3x3"][3] > 0
+    assert np.argmin(after["block_2_conv_3x3"]) == 3
+    assert after["block_2_conv_3x3"][3] == 0.0

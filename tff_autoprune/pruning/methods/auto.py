@@ -13,9 +13,10 @@ one before has healed: the training loss is back at its lowest level before any 
 noise, so that small losses do not add up. They end early enough for a last phase in which what was
 found is only trained.
 
-Where. Clients measure it: each dependency group alone leaves out its weakest channels (`ranking`),
-then the groups that lose least for what they save do so together (`trial`). The cost is the mean of
-the shares of parameters and of FLOPs. There is no quota per layer.
+Where. Clients measure it: each dependency group alone leaves out its weakest channels, by their
+energy (`ranking`) and by what the others cannot replace (`compensation.unexplained`); then the
+groups that lose least for what they save do so together (`trial`). The cost is the mean of the
+shares of parameters and of FLOPs. There is no quota per layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
@@ -119,7 +120,8 @@ class Constants:
       penalty_growth: Factor on the share between cuts.
       least_left: Share of a group's channels that a single cut leaves at least: the ranking of
         those that remain is another one then.
-      width_exponent: The client learning rate grows with this power of the width that was lost.
+      width_exponent: The learning rate grows with this power of the width that was lost. Rates of
+        Adam transfer between widths with 1 (Yang et al., arXiv 2203.03466).
     """
 
     start_fraction: float = 0.05
