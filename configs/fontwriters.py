@@ -1,6 +1,7 @@
 """The embedded writers, 200 rounds: what the results of the README are measured with.
 
-Other networks: --config.model.name=inception, or resnet with --config.model.normalization=group.
+Other networks: --config.model.name=resnet with --config.model.normalization=group, or inception
+with --config.federated.client_learning_rate=4e-3 (at 8e-3 its filters die).
 """
 
 from tff_autoprune import config as config_lib
