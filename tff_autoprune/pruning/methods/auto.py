@@ -138,8 +138,8 @@ class Constants:
     wanted_share: float = 0.25
     most_share: float = 0.5
     free_energy: float = 1e-3
-    fall_per_progress: float = 0.8
-    fall_over_time: float = 1.6
+    fall_per_progress: float = 0.65
+    fall_over_time: float = 1.8
     trials: int = 2
     layers: int = 12
     refusals: int = 4
