@@ -105,6 +105,9 @@ class Constants:
         shows only when it has learned.
       fall_over_time: Fall of the logarithm of the cost that is allowed by the end of the search
         whatever was learned; before, in proportion to the time.
+      pace_exponent: Both falls grow with this power of the tolerance in points: what a fast pace
+        costs shows in no trial, so it is what a user offers that has to pay for it.
+      least_pace_tolerance: Smaller tolerances count as this one there.
       trials: Amounts tried at a time.
       layers: Layers tried alone at a time, at most: those with the weakest filters for their cost.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
@@ -140,6 +143,8 @@ class Constants:
     free_energy: float = 1e-3
     fall_per_progress: float = 0.65
     fall_over_time: float = 1.8
+    pace_exponent: float = 0.25
+    least_pace_tolerance: float = 0.1
     trials: int = 2
     layers: int = 12
     refusals: int = 4
@@ -474,7 +479,8 @@ class AutoPruning(base.PruningMethod):
         time = observation.round_num / observation.total_rounds - constants.start_fraction
         time /= constants.end_fraction - constants.start_fraction
         progress = constants.fall_per_progress * max(learned, 0.0) ** 2
-        allowed = max(progress, constants.fall_over_time * time)
+        offered = max(self._tolerance, constants.least_pace_tolerance)
+        allowed = max(progress, constants.fall_over_time * time) * offered**constants.pace_exponent
         now = cost.of(observation.model)
         falls = [math.log(state["dense"][what] / getattr(now, what)) for what in _COSTS]
         return 1.0 - math.exp(min(0.0, sum(falls) / len(falls) - allowed))
