@@ -128,7 +128,7 @@ class Constants:
     """
 
     start_fraction: float = 0.05
-    start_error: float = 0.9
+    start_error: float = 0.8
     end_fraction: float = 0.6
     budget_fraction: float = 0.5
     interval_fraction: float = 0.02
