@@ -91,6 +91,20 @@ class FilterGroup:
         return [member for member in self.members if member.role == Role.PRODUCER]
 
     @property
+    def makers(self) -> list[Member]:
+        """The members that give the channels their scale.
+
+        What a normalization follows has none of its own: there, these are the normalizations'
+        scales (gamma), else the producers.
+        """
+        return [member for member in self.members if member.kind == "gamma"] or self.producers
+
+    @property
+    def readers(self) -> list[Member]:
+        """The members that read the channels and sum over them."""
+        return [member for member in self.members if member.role == Role.CONSUMER]
+
+    @property
     def filters_of(self) -> np.ndarray:
         """For each channel its number of filters in the first producing layer, int64 [channels]."""
         first = self.producers[0]

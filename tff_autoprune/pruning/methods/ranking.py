@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tff_autoprune.pruning.groups import FilterGroup, Member
-from tff_autoprune.pruning.roles import Role
 
 Selection = dict[str, list[int]]
 
@@ -82,9 +81,8 @@ def weakest(
 
 
 def _energy(group: FilterGroup, weights: Sequence[np.ndarray]) -> np.ndarray:
-    makers = [m for m in group.members if m.kind == "gamma"] or group.producers
-    readers = [m for m in group.members if m.role == Role.CONSUMER]
-    energy = _share(makers, group.channels, weights) * _share(readers, group.channels, weights)
+    makers = _share(group.makers, group.channels, weights)
+    energy = makers * _share(group.readers, group.channels, weights)
     if energy.sum() <= 0:
         energy = np.ones(group.channels)
     return energy / energy.sum()
