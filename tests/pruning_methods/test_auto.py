@@ -1,5 +1,6 @@
 """The controller: when it cuts, how far, what it takes back, and when it stops."""
 
+import dataclasses
 import math
 
 import pytest
@@ -120,6 +121,56 @@ def test_a_cut_that_does_not_heal_is_taken_back():
     assert restore > cut + 2
     later = [r for r in outcome.rounds(base.Action.CUT) if r > restore]
     assert not later or later[0] > restore + 2  # It is not tried again at once.
+
+
+@pytest.mark.parametrize("held_out, kept", [(1.0, False), (0.7, True)])
+def test_what_held_out_clients_gain_the_training_clients_may_lose(held_out, kept):
+    model = cnn()
+    dense = model.count_params()
+
+    def train_loss(round_num, present):
+        # Known by heart as long as the network is dense.
+        return 1.0 if present.count_params() == dense else 1.2
+
+    outcome = run(
+        auto.AutoPruning(constants=dataclasses.replace(auto.Constants(), start_error=1.0)),
+        model,
+        rounds=ROUNDS,
+        train_loss=train_loss,
+        held_out_loss=lambda m: 1.0 if m.count_params() == dense else held_out,
+    )
+    assert outcome.actions()[:2] == ["cut", "accept" if kept else "restore"]
+    assert (outcome.model.count_params() < dense) == kept
+
+
+def test_the_last_cut_has_its_time_to_heal():
+    constants, model = auto.Constants(), cnn()
+    last = math.ceil(constants.end_fraction * ROUNDS)
+    first_cut: list[int] = []
+
+    def train_loss(round_num, present):
+        if present.count_params() == model.count_params():
+            return 1.0
+        first_cut.append(round_num)
+        return 2.0 if round_num < last + 1 else 0.9  # Heals when the last part has begun.
+
+    outcome = run(
+        auto.AutoPruning(
+            constants=dataclasses.replace(
+                constants,
+                start_error=1.0,
+                start_fraction=(last - 3) / ROUNDS,
+                fall_over_time=100.0,
+            )
+        ),
+        model,
+        rounds=ROUNDS,
+        train_loss=train_loss,
+        held_out_loss=lambda _: 1.0,
+    )
+    assert first_cut[0] < last + 1
+    assert outcome.actions()[-2:] == ["accept", "stop"]
+    assert outcome.model.count_params() < model.count_params()
 
 
 def test_cuts_become_bolder_while_they_are_easy():

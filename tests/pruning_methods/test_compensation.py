@@ -142,3 +142,13 @@ def test_what_a_concatenation_moves_is_found_at_its_readers():
     assert before["block_2_conv_3x3"][3] > 0
     assert np.argmin(after["block_2_conv_3x3"]) == 3
     assert after["block_2_conv_3x3"][3] == 0.0
+
+
+def test_nothing_is_taken_over_where_nothing_is_read():
+    model = models.build("cnn", input_shape=(28, 28, 1), num_classes=5, filters=(6, 8))
+    groups = prunable(model)
+    found = compensation.readers(model, groups)
+    moments = {r.layer: np.zeros((model.weights[r.position].shape[-2],) * 2) for r in found}
+    mixes = compensation.stand_ins(groups, found, {"conv_1": [5], "conv_2": [0, 3]}, moments)
+    for mix in mixes.values():
+        np.testing.assert_array_equal(mix, np.diag(np.diag(mix)))

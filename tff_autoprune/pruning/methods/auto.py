@@ -10,8 +10,9 @@
 
 When. Cuts begin when the network clearly does better than an uninformed one. Each waits until the
 one before has healed: the training loss is back at its lowest level before any cut, within its own
-noise, so that small losses do not add up. They end early enough for a last phase in which what was
-found is only trained.
+noise, so that small losses do not add up. (Where a cut lowered the held-out loss, the training loss
+may stay higher by as much: the network had learned its training clients by heart.) Cuts end early
+enough for a last phase in which what was found is only trained.
 
 Where. Clients measure it: each dependency group alone leaves out its weakest channels, by their
 energy (`ranking`) and by what the others cannot replace (`compensation.unexplained`); then the
@@ -222,6 +223,7 @@ class AutoPruning(base.PruningMethod):
             "aggressiveness": self._constants.first_aggressiveness,
             "next_round": 0,
             "cut_round": 0,
+            "held_out_gain": 0.0,
             "refusals": 0,
             "cuts": 0,
             "spent": 0.0,
@@ -337,13 +339,18 @@ class AutoPruning(base.PruningMethod):
         constants = self._constants
         since = observation.round_num - state["cut_round"]
         before, after = state["lowest_level"], _level(state["losses"][-since:])
-        effect, slack = self._rise(state, before, after), self._slack(state, before)
+        effect = self._rise(state, before, after)
+        slack = self._slack(state, before) + state["held_out_gain"]
         figures = f"training loss {before:.3f} -> {after:.3f}, {effect:+.1%} of {slack:.1%} allowed"
         if effect <= slack or self._budget is not None:
-            state.update(phase=SEARCHING)
+            # What was forgotten for good is no longer missing when the next cut is judged.
+            forgotten = min(max(effect, 0.0), state["held_out_gain"])
+            state.update(phase=SEARCHING, lowest_level=before * (1 + forgotten))
             return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
+        if over:
+            state["penalty"] = 0.0
         patience = constants.patience * self._interval(observation)
-        if since < patience and not over:
+        if since < patience:
             return []
         state.update(
             phase=SEARCHING,
@@ -540,6 +547,7 @@ class AutoPruning(base.PruningMethod):
             phase=HEALING,
             lowest_level=level,
             cut_round=observation.round_num,
+            held_out_gain=max(0.0, -(predicted_effect or 0.0)),
             cuts=state["cuts"] + 1,
             refusals=0,
             spent_before=state["spent"],

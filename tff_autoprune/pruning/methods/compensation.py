@@ -207,7 +207,8 @@ def _refit(gone: np.ndarray, moments: np.ndarray) -> np.ndarray:
     kept = np.setdiff1d(np.arange(channels), removed)
     # All channels on one scale, on which what is taken over can be compared with what goes.
     scale = np.sqrt(np.maximum(np.diag(moments), 0.0))
-    scale = np.maximum(scale, 1e-6 * scale.max() + np.finfo(np.float64).tiny)
+    # (The square of the least scale must not vanish: a layer may read nothing but zeros.)
+    scale = np.maximum(scale, 1e-6 * scale.max() + np.sqrt(np.finfo(np.float64).tiny))
     correlations = moments / np.outer(scale, scale)
     values, vectors = np.linalg.eigh(correlations[np.ix_(kept, kept)])
     values = np.maximum(values, 0.0)[:, None]
