@@ -86,6 +86,15 @@ def test_uniform_cuts_the_same_share_once_and_inherits():
     assert left < kept
 
 
+def test_uniform_learns_at_the_rate_that_suits_the_width():
+    model = cnn()
+    method = uniform.UniformPruning(fraction=0.5, round_num=0)
+    state = method.initialize(model)
+    assert method.controls(state).learning_rate_scale == 1
+    state, _ = method.step(state, _first(model))
+    assert method.controls(state).learning_rate_scale == pytest.approx(2)
+
+
 @pytest.mark.parametrize("share", [0.7, 0.2])
 def test_uniform_can_match_a_number_of_parameters(share):
     model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, seed=0)

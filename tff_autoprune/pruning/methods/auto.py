@@ -64,6 +64,7 @@ from tff_autoprune.pruning.methods import base, latency, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
 from tff_autoprune.pruning.methods.trial import Trial
+from tff_autoprune.pruning.methods.width import learning_rate_scale, width
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
@@ -124,8 +125,6 @@ class Constants:
       penalty_growth: Factor on the share between cuts.
       least_left: Share of a group's channels that a single cut leaves at least: the ranking of
         those that remain is another one then.
-      width_exponent: The learning rate grows with this power of the width that was lost. Rates of
-        Adam transfer between widths with 1 (Yang et al., arXiv 2203.03466).
     """
 
     start_fraction: float = 0.05
@@ -157,7 +156,6 @@ class Constants:
     most_penalty: float = 0.12
     penalty_growth: float = 1.3
     least_left: float = 0.5
-    width_exponent: float = 1.0
 
 
 class AutoPruning(base.PruningMethod):
@@ -228,9 +226,9 @@ class AutoPruning(base.PruningMethod):
             "cuts": 0,
             "spent": 0.0,
             "spent_before": 0.0,
-            "dense_width": _width(model),
-            "width": _width(model),
-            "width_before": _width(model),
+            "dense_width": width(model),
+            "width": width(model),
+            "width_before": width(model),
         }
         if self._budget is not None:
             self._measured_budget(state).check_reachable(model)
@@ -247,10 +245,8 @@ class AutoPruning(base.PruningMethod):
 
     def controls(self, state: base.State) -> base.Controls:
         """Returns the penalty, and a learning rate that suits the width."""
-        ratio = state["dense_width"] / state["width"]
-        return base.Controls(
-            penalty=state["penalty"], learning_rate_scale=ratio**self._constants.width_exponent
-        )
+        scale = learning_rate_scale(state["dense_width"], state["width"])
+        return base.Controls(penalty=state["penalty"], learning_rate_scale=scale)
 
     def step(
         self, state: base.State, observation: base.Observation
@@ -552,7 +548,7 @@ class AutoPruning(base.PruningMethod):
             refusals=0,
             spent_before=state["spent"],
             width_before=state["width"],
-            width=_width(observation.model, selection),
+            width=width(observation.model, selection),
         )
         return base.Decision(
             base.Action.CUT,
@@ -650,13 +646,3 @@ class _Plan:
             return self.energies[group.name].min() / max(self.savings[group.name], 1e-12)
 
         return sorted(self.groups, key=price)[:count]
-
-
-def _width(model: tf.keras.Model, selection: Mapping[str, Sequence[int]] = {}) -> float:
-    """Returns the geometric mean of the channels left in the prunable groups."""
-    left = [
-        group.channels - len(selection.get(group.name, ()))
-        for group in pruning.find_filter_groups(model)
-        if group.prunable
-    ]
-    return math.exp(sum(map(math.log, left)) / len(left)) if left else 1.0

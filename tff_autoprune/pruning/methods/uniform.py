@@ -1,6 +1,6 @@
 """The same share of filters in every layer, by L1 norm, in one cut: the usual baseline.
 
-The survivors inherit their weights.
+The survivors inherit their weights, and learn at a rate that suits the width.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tff_autoprune import pruning
 from tff_autoprune.errors import UserError
 from tff_autoprune.pruning import cost, importance
 from tff_autoprune.pruning.methods import base
+from tff_autoprune.pruning.methods.width import learning_rate_scale, width
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,9 +41,13 @@ class UniformPruning(base.PruningMethod):
         self._target_parameters = target_parameters
 
     def initialize(self, model: tf.keras.Model) -> base.State:
-        """Returns an empty state."""
-        del model
-        return {}
+        """Returns the state before the first round."""
+        return {"dense_width": width(model), "width": width(model)}
+
+    def controls(self, state: base.State) -> base.Controls:
+        """Returns a learning rate that suits the width."""
+        scale = learning_rate_scale(state["dense_width"], state["width"])
+        return base.Controls(learning_rate_scale=scale)
 
     def step(
         self, state: base.State, observation: base.Observation
@@ -61,6 +66,7 @@ class UniformPruning(base.PruningMethod):
         if not selection:
             return state, [stop]
         reason = f"the weakest {fraction:.1%} of every group"
+        state = {**state, "width": width(model, selection)}
         return state, [base.Decision(base.Action.CUT, reason, selection=selection), stop]
 
 
