@@ -28,18 +28,22 @@ MODELS = {
 
 
 def expected(model):
-    """The sum over channels of the norm of what makes them (gamma, if there is one) and reads."""
+    """Sums over channels the norm of what makes them (gamma, if there is one) and reads them.
+
+    Each counts the square root of its number of weights.
+    """
     total = 0.0
     for group in pruning.find_filter_groups(model):
         kinds = {m.kind for m in group.members}
-        squares = np.zeros(group.channels)
+        squares, sizes = np.zeros((2, group.channels))
         for m in group.members:
             makes = m.kind == "gamma" if "gamma" in kinds else m.role == "producer"
             if group.prunable and (makes or m.role == "consumer"):
                 rows = np.moveaxis(model.weights[m.position].numpy(), m.axis, 0)
                 for place, channel in zip(m.positions, m.channel_of):
                     squares[channel] += np.square(rows[place]).sum()
-        total += np.sqrt(squares).sum()
+                    sizes[channel] += rows[place].size
+        total += np.sqrt(sizes * squares).sum()
     return total
 
 

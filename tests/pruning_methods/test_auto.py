@@ -222,9 +222,14 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
             None,
             {"loss": loss, "accuracy": 0.5},
             None,
-            lambda layers: ({"loss": 1.0, "accuracy": 0.5}, feature_moments(model, layers)),
-            lambda _, mixes: [{"loss": 1.0, "accuracy": 0.5} for _ in next(iter(mixes.values()))],
-            lambda _: {"loss": 1.0, "accuracy": 0.5},
+            lambda layers: (
+                {"calibrated_loss": 1.0, "accuracy": 0.5},
+                feature_moments(model, layers),
+            ),
+            lambda _, mixes: [
+                {"calibrated_loss": 1.0, "accuracy": 0.5} for _ in next(iter(mixes.values()))
+            ],
+            lambda _: {"calibrated_loss": 1.0, "accuracy": 0.5},
         )
         state, _ = method.step(state, observation)
         shares.append(state["penalty_share"])

@@ -43,7 +43,13 @@ def zero_metrics() -> dict[str, tf.Tensor]:
     return collections.OrderedDict((name, tf.constant(0.0)) for name in METRICS)
 
 
-def evaluate_batch(
+def zero_evaluation() -> dict[str, tf.Tensor]:
+    """Returns the sums of `evaluate_batch` over no examples."""
+    tempered = tf.zeros([len(losses.TEMPERATURES)])
+    return collections.OrderedDict(zero_metrics(), tempered_loss_sums=tempered)
+
+
+def batch_metrics(
     outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool
 ) -> dict[str, tf.Tensor]:
     """Returns the sums over a batch that loss and accuracy are made of."""
@@ -52,6 +58,17 @@ def evaluate_batch(
         loss_sum=tf.reduce_sum(losses_of_examples),
         correct=losses.num_correct(outputs, labels),
         num_examples=tf.cast(tf.shape(labels)[0], tf.float32),
+    )
+
+
+def evaluate_batch(
+    outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool
+) -> dict[str, tf.Tensor]:
+    """Returns `batch_metrics`, and the sums that the calibrated loss is made of."""
+    tempered = losses.tempered_cross_entropies(outputs, labels, from_logits=from_logits)
+    return collections.OrderedDict(
+        batch_metrics(outputs, labels, from_logits=from_logits),
+        tempered_loss_sums=tf.reduce_sum(tempered, axis=0),
     )
 
 
@@ -70,7 +87,7 @@ def evaluation_loop(
         new = evaluate_batch(outputs, labels, from_logits=from_logits)
         return tf.nest.map_structure(tf.add, sums, new)
 
-    return loops.fold(dataset, zero_metrics(), step)
+    return loops.fold(dataset, zero_evaluation(), step)
 
 
 def build_client_work(
@@ -161,7 +178,7 @@ def build_client_work(
             optimizer_state, trainable = optimizer.next(
                 optimizer_state, trainable, tuple(gradients)
             )
-            new = evaluate_batch(outputs, labels, from_logits=from_logits)
+            new = batch_metrics(outputs, labels, from_logits=from_logits)
             sums = tf.nest.map_structure(tf.add, sums, new)
             return trainable, non_trainable, optimizer_state, sums
 

@@ -278,8 +278,8 @@ class Engine:
             state.global_model_weights, ordered, list(client_datasets)
         )
         return [
-            {"loss": float(loss), "accuracy": float(accuracy), "num_examples": float(examples)}
-            for loss, accuracy in zip(means["loss_sum"], means["correct"])
+            process_lib.finalize_metrics({**dict(zip(means, sums)), "num_examples": examples})
+            for sums in zip(*(np.asarray(mean) * examples for mean in means.values()))
         ]
 
     def evaluate_model(

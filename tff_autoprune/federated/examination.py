@@ -72,7 +72,7 @@ def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> t
                 seen[name] = moments[name] + tf.matmul(places, places, transpose_a=True)
             return sums, seen
 
-        sums, moments = loops.fold(dataset, (client_work_lib.zero_metrics(), zeros), step)
+        sums, moments = loops.fold(dataset, (client_work_lib.zero_evaluation(), zeros), step)
         examples = tf.maximum(sums["num_examples"], 1.0)
         return sums, tf.nest.map_structure(lambda moment: moment / examples, moments)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 from typing import Optional
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -93,14 +94,20 @@ def finalize_metrics(sums: collections.abc.Mapping[str, float]) -> dict[str, flo
     """Turns sums over examples into metrics.
 
     Args:
-      sums: "loss_sum", "correct", "num_examples".
+      sums: "loss_sum", "correct", "num_examples"; of an evaluation also "tempered_loss_sums".
 
     Returns:
-      "loss", "accuracy" (NaN without examples) and "num_examples".
+      "loss", "accuracy" (NaN without examples) and "num_examples"; of an evaluation also
+      "calibrated_loss", see `losses.calibrated_loss`.
     """
     count = float(sums["num_examples"])
-    return {
-        "loss": float(sums["loss_sum"]) / count if count else float("nan"),
-        "accuracy": float(sums["correct"]) / count if count else float("nan"),
+    examples = count or float("nan")
+    metrics = {
+        "loss": float(sums["loss_sum"]) / examples,
+        "accuracy": float(sums["correct"]) / examples,
         "num_examples": count,
     }
+    if "tempered_loss_sums" in sums:
+        tempered = np.asarray(sums["tempered_loss_sums"]) / examples
+        metrics["calibrated_loss"] = losses.calibrated_loss(tempered)
+    return metrics

@@ -29,9 +29,9 @@ def build_trials(stateless: StatelessModel, layers: Mapping[str, int]) -> tff.Co
 
     Returns:
       `(<W@SERVER, T@SERVER, {D*}@CLIENTS> -> sums@SERVER)`: T has for each layer
-      float32 [candidates, channels, channels], the sums are those of `evaluate_batch`, each
-      float32 [candidates], and come as a mean over clients, weighted by examples; "num_examples" is
-      a sum, and a scalar.
+      float32 [candidates, channels, channels], the sums are those of `evaluate_batch`, each with
+      an axis of candidates before its own, and come as a mean over clients, weighted by examples;
+      "num_examples" is a sum, and a scalar.
     """
     model = stateless.model
     number = {id(weight): i for i, weight in enumerate(model.trainable_weights)}
@@ -72,13 +72,15 @@ def build_trials(stateless: StatelessModel, layers: Mapping[str, int]) -> tff.Co
                 return client_work_lib.evaluate_batch(outputs, labels, from_logits=from_logits)
 
             signature = tf.nest.map_structure(
-                lambda zero: tf.TensorSpec((), zero.dtype), client_work_lib.zero_metrics()
+                lambda zero: tf.TensorSpec(zero.shape, zero.dtype),
+                client_work_lib.zero_evaluation(),
             )
             new = tf.map_fn(evaluate, mixes, fn_output_signature=signature, parallel_iterations=1)
             return tf.nest.map_structure(tf.add, sums, new)
 
         zeros = tf.nest.map_structure(
-            lambda zero: tf.zeros([candidates], zero.dtype), client_work_lib.zero_metrics()
+            lambda zero: tf.zeros([candidates, *zero.shape], zero.dtype),
+            client_work_lib.zero_evaluation(),
         )
         sums = loops.fold(dataset, zeros, step)
         examples = sums.pop("num_examples")[0]

@@ -1,6 +1,9 @@
 """A group lasso over channels, for the clients' loss: unneeded channels shrink as a whole.
 
-    R(w) = sum over groups, channels c of   || all weights that make or read channel c ||_2
+    R(w) = sum over groups, channels c of  sqrt(n_c) || all weights that make or read channel c ||_2
+
+n_c is the number of these weights. Without it (Yuan and Lin, 2006) the channels of few weights, in
+early and narrow layers, die first, whatever they are worth: their norms are small to begin with.
 
 Source of the group lasso on filters: Wen et al., arXiv 1608.03665. Summing over every weight of the
 dependency group, not only over the filters, keeps a network from shrinking a filter while growing
@@ -63,7 +66,8 @@ def group_lasso(model: tf.keras.Model) -> Callable[[Sequence[tf.Tensor]], tf.Ten
         total = tf.zeros([])
         for index, own in plan:
             squares = tf.add_n([axis.squares(index, weights, channels) for axis in own])
-            total += tf.reduce_sum(tf.sqrt(squares + _EPSILON))
+            size = tf.add_n([axis.size(index, weights) for axis in own])
+            total += tf.sqrt(size) * tf.reduce_sum(tf.sqrt(squares + _EPSILON))
         return total
 
     return penalty
@@ -110,6 +114,15 @@ class _Axis:
         """Whether a group's places can be found in narrower versions too."""
         known = all(s.group is None or (s.inner and s.group in counted) for s in self.segments)
         return known and sum(s.group == group for s in self.segments) == 1
+
+    def size(self, group: int, weights: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the number of weights of one of a group's channels, float32."""
+        import tensorflow as tf
+
+        shape = tf.shape(weights[self.number])
+        others = tf.reduce_prod(shape) // shape[self.axis]
+        inner = next(s.inner for s in self.segments if s.group == group)
+        return tf.cast(self.tiles * inner * others, tf.float32)
 
     def squares(
         self, group: int, weights: Sequence[tf.Tensor], channels: Mapping[int, tf.Tensor]

@@ -28,8 +28,9 @@ faster than the square of what that of the training errors has fallen by (times 
 that is slower, than time goes by: what a network needs shows only when it has learned.
 
 Proof. A cut is tried before it is made: candidates and the present model are evaluated on the same
-held-out clients. (Channels that carry next to no energy, dead ones say, go without a trial, which
-costs traffic.) The rise of the loss is turned into points of accuracy by what the network has
+held-out clients, by the loss that remains when each is as sure of itself as suits it best
+(`federated.losses`). (Channels that carry next to no energy, dead ones say, go without a trial,
+which costs traffic.) The rise of the loss is turned into points of accuracy by what the network has
 gained so far for its fall of the loss, from an uninformed one on:
 
     points = rise of log loss * (accuracy - 1/classes) / (log log classes - log loss)
@@ -383,7 +384,7 @@ class AutoPruning(base.PruningMethod):
             return [self._cut(state, observation, selection, None, reason, 0.0)]
         trial = Trial(observation, groups)
         plan = dataclasses.replace(plan, unexplained=trial.unexplained())
-        before, left = trial.seen["loss"], self._tolerance - state["spent"]
+        before, left = trial.seen["calibrated_loss"], self._tolerance - state["spent"]
         points_per_rise = constants.lasting_share * _points_per_rise(
             trial.seen, model.output_shape[-1]
         )
@@ -457,7 +458,7 @@ class AutoPruning(base.PruningMethod):
                         alone.append(found)
         tried = sorted(
             zip(alone, trial.losses(alone)),
-            key=lambda t: (t[1] - trial.seen["loss"]) / plan.saved(t[0]),
+            key=lambda t: (t[1] - trial.seen["calibrated_loss"]) / plan.saved(t[0]),
         )
         cheapest = [t for t in tried if pays(t[1])]
         if not cheapest:
@@ -599,11 +600,11 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     """Returns how many points of accuracy a rise of the logarithm of the loss by 1 stands for.
 
     Args:
-      seen: The present model's held-out "loss" and "accuracy".
+      seen: The present model's held-out "calibrated_loss" and "accuracy".
       classes: Number of classes.
     """
     gained = seen["accuracy"] - 1 / classes
-    fallen = math.log(math.log(classes)) - math.log(max(seen["loss"], 1e-9))
+    fallen = math.log(math.log(classes)) - math.log(max(seen["calibrated_loss"], 1e-9))
     # No better than uninformed: as if all that there is to gain went with a factor of e.
     most = 100 * (1 - 1 / classes)
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)

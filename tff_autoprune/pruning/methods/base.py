@@ -103,9 +103,10 @@ class Observation:
         round and in the round after a change of architecture.
       train_metrics: Aggregated metrics of the last round's training: "loss", "accuracy",
         "num_examples". Empty before the first round.
-      feedback: "loss", "accuracy", "num_examples" of the model that the last round's clients
-        received, on examples which they hold out from training; measured before they train, so it
-        costs no extra download. None unless the method's `wants_feedback`.
+      feedback: "loss", "calibrated_loss" (`federated.losses`), "accuracy", "num_examples" of the
+        model that the last round's clients received, on examples which they hold out from training;
+        measured before they train, so it costs no extra download. None unless the method's
+        `wants_feedback`.
       examine: Asks the held-out clients of `evaluate` about `model`, which they download once: how
         well it does, and what layers read (the arguments and the results of
         `federated.Engine.examine`). A federated computation, whose bytes count as communication.

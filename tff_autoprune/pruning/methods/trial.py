@@ -20,7 +20,7 @@ class Trial:
     """The present model on the held-out clients, and what cuts would do to it.
 
     Attributes:
-      seen: How well the present model does: "loss", "accuracy".
+      seen: How well the present model does: "calibrated_loss", "accuracy".
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Trial:
         return unexplained(reached, self._readers, self._model.get_weights(), self._moments)
 
     def losses(self, selections: Sequence[ranking.Selection]) -> list[float]:
-        """Returns the held-out loss of the model without each of some selections."""
+        """Returns the held-out, calibrated loss of the model without each of some selections."""
         if self._told_by_readers(selections):
             return self._losses_of_mixes(selections)
         return [self._loss_of_model(selection) for selection in selections]
@@ -79,10 +79,10 @@ class Trial:
             for layer, moments in self._moments.items()
         }
         found = self._observation.try_candidates(self._layers, stacked)
-        return [feedback["loss"] for feedback in found]
+        return [feedback["calibrated_loss"] for feedback in found]
 
     def _loss_of_model(self, selection: ranking.Selection) -> float:
         removal = pruning.plan_removal(self._model, selection)
         smaller = removal.apply()
         smaller.set_weights(removal.slice_weights(self.weights_without(selection)))
-        return self._observation.evaluate(smaller)["loss"]
+        return self._observation.evaluate(smaller)["calibrated_loss"]
