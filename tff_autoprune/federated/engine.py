@@ -212,7 +212,8 @@ class Engine:
           client_datasets: Batches of each client.
 
         Returns:
-          "loss", "accuracy" and "num_examples", aggregated by TFF.
+          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
+          aggregated by TFF.
         """
         return evaluation.run(
             self._compiled.evaluation, state.global_model_weights, client_datasets
@@ -232,8 +233,9 @@ class Engine:
           layers: See `examination.build_examination`.
 
         Returns:
-          "loss", "accuracy" and "num_examples", and for each layer the second moments of its input,
-          float32 [channels, channels], a mean over examples; all aggregated by TFF.
+          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples", and for each
+          layer the second moments of its input, float32 [channels, channels], a mean over examples;
+          all aggregated by TFF.
 
         Raises:
           UserError: If there are no clients.
@@ -264,7 +266,8 @@ class Engine:
           mixes: For each of the layers float32 [candidates, channels, channels]; see `trials`.
 
         Returns:
-          "loss", "accuracy" and "num_examples" of each candidate, aggregated by TFF.
+          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples" of each
+          candidate, aggregated by TFF.
 
         Raises:
           UserError: If there are no clients.
@@ -292,7 +295,8 @@ class Engine:
           client_datasets: Batches of each client.
 
         Returns:
-          "loss", "accuracy" and "num_examples", aggregated by TFF.
+          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
+          aggregated by TFF.
         """
         if not self._compiled.serves(model):
             return evaluation.evaluate_model(model, client_datasets)

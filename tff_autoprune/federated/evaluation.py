@@ -52,7 +52,8 @@ def run(
       client_datasets: Batches (float32 images, int32 labels) of each client.
 
     Returns:
-      "loss", "accuracy" and "num_examples", aggregated by TFF.
+      "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
+      aggregated by TFF.
 
     Raises:
       UserError: If there are no clients.
@@ -72,7 +73,8 @@ def evaluate_model(
       client_datasets: Batches (float32 images, int32 labels) of each client.
 
     Returns:
-      "loss", "accuracy" and "num_examples", aggregated by TFF.
+      "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
+      aggregated by TFF.
 
     Raises:
       UserError: If there are no clients.
