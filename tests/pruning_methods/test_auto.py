@@ -213,6 +213,7 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
     state = method.initialize(model)
     assert method.controls(state) == base.Controls(penalty=0.0, learning_rate_scale=1.0)
     shares = []
+    seen = {"calibrated_loss": 1.0, "accuracy": 0.5}
     losses = [2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.95, 0.9, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     for number, loss in enumerate(losses, start=1):
         observation = base.Observation(
@@ -222,14 +223,9 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
             None,
             {"loss": loss, "accuracy": 0.5},
             None,
-            lambda layers: (
-                {"calibrated_loss": 1.0, "accuracy": 0.5},
-                feature_moments(model, layers),
-            ),
-            lambda _, mixes: [
-                {"calibrated_loss": 1.0, "accuracy": 0.5} for _ in next(iter(mixes.values()))
-            ],
-            lambda _: {"calibrated_loss": 1.0, "accuracy": 0.5},
+            lambda layers: (seen, feature_moments(model, layers)),
+            lambda _, mixes: [seen for _ in next(iter(mixes.values()))],
+            lambda _: seen,
         )
         state, _ = method.step(state, observation)
         shares.append(state["penalty_share"])

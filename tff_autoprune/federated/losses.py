@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 #: What outputs are divided by to find how well a model does once it is neither too sure nor too
-#: unsure of itself; the true scale lies between two of them, or is as good as the last.
-TEMPERATURES = (0.5, 2**-0.5, 1.0, 2**0.5, 2.0, 2**1.5, 4.0)
+#: unsure of itself; the true scale lies between two of them, or is as good as the last. A geometric
+#: series: equal steps of the logarithm.
+TEMPERATURES = tuple(2 ** (step / 2) for step in range(-2, 5))
 
 _PROBABILITY_ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -80,7 +81,6 @@ def calibrated_loss(tempered: np.ndarray) -> float:
     middle = int(np.argmin(tempered))
     if not 0 < middle < len(tempered) - 1 or not np.isfinite(tempered).all():
         return float(tempered[middle])
-    # The temperatures are a geometric series: equal steps of the logarithm.
     left, least, right = tempered[middle - 1 : middle + 2]
     curvature = left - 2 * least + right
     return float(least - (left - right) ** 2 / (8 * curvature)) if curvature > 0 else float(least)

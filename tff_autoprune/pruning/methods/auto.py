@@ -205,7 +205,7 @@ class AutoPruning(base.PruningMethod):
           UserError: If the budget is less than what the smallest version of the model costs, or
             the latency profile is not that of the model.
         """
-        dense, profile = cost.of(model), None
+        dense, dense_width, profile = cost.of(model), width(model), None
         if self._latency_profile is not None:
             profile = dataclasses.asdict(DeviceProfile.read(self._latency_profile, model))
         state = {
@@ -227,9 +227,9 @@ class AutoPruning(base.PruningMethod):
             "cuts": 0,
             "spent": 0.0,
             "spent_before": 0.0,
-            "dense_width": width(model),
-            "width": width(model),
-            "width_before": width(model),
+            "dense_width": dense_width,
+            "width": dense_width,
+            "width_before": dense_width,
         }
         if self._budget is not None:
             self._measured_budget(state).check_reachable(model)

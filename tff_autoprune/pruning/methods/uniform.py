@@ -42,7 +42,8 @@ class UniformPruning(base.PruningMethod):
 
     def initialize(self, model: tf.keras.Model) -> base.State:
         """Returns the state before the first round."""
-        return {"dense_width": width(model), "width": width(model)}
+        dense_width = width(model)
+        return {"dense_width": dense_width, "width": dense_width}
 
     def controls(self, state: base.State) -> base.Controls:
         """Returns a learning rate that suits the width."""
