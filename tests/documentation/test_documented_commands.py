@@ -62,7 +62,7 @@ def test_the_tutorial_works_as_written(tmp_path):
         words = shlex.split(line)
         if words[0] != "python":
             continue
-        words = [word.replace("=runs/", f"={tmp_path}/") for word in words]
+        words = [re.sub(r"(^|=)runs/", rf"\1{tmp_path}/", word) for word in words]
         done = subprocess.run(
             [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=900
         )
