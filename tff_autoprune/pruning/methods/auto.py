@@ -14,10 +14,10 @@ noise, so that small losses do not add up. (Where a cut lowered the held-out los
 may stay higher by as much: the network had learned its training clients by heart.) Cuts end early
 enough for a last phase in which what was found is only trained.
 
-Where. Clients measure it: each dependency group alone leaves out its weakest channels, by their
-energy (`ranking`) and by what the others cannot replace (`compensation.unexplained`); then the
-groups that lose least for what they save do so together (`trial`). The cost is the mean of the
-shares of parameters and of FLOPs. There is no quota per layer.
+Where. Clients measure it: each dependency group alone leaves out its weakest channels, which puts
+a price on them (`prices`); then those of all groups that lose least for what they save go together
+(`trial`). The cost is the mean of the shares of parameters and of FLOPs. There is no quota per
+layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
@@ -37,15 +37,14 @@ gained so far for its fall of the loss, from an uninformed one on:
 
 a third of which is still missing when the cut has healed. A cut pays if it takes at most half of
 what all cuts before have left of the tolerance. One trial is noisy; in the sum, noise averages out
-and what was really lost adds up. What a cut cost fades further in proportion to the training loss:
-as a network learns on, it learns anew what an early cut took from it.
+and what was really lost adds up.
 
 Preparation. While the search lasts, clients add a group lasso to their loss: channels that the task
 does not need fade before they are cut, and what is needed gathers in the others. It is sized as a
 share of the training loss that grows while this loss falls and is halved when it rises.
 
-A budget replaces the trial: the cost then falls geometrically to the budget, and the last cut meets
-it (`budget`).
+A budget replaces the proof: the cost then falls geometrically to the budget, and the last cut meets
+it (`budget`). Where to cut, clients tell all the same.
 
 All constants are ratios, so they mean the same for every data set and model.
 """
@@ -54,14 +53,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
-from tff_autoprune.pruning.methods import base, latency, ranking
+from tff_autoprune.pruning.methods import base, latency, prices, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
 from tff_autoprune.pruning.methods.trial import Trial
@@ -111,7 +110,8 @@ class Constants:
       pace_exponent: Both falls grow with this power of the tolerance in points: what a fast pace
         costs shows in no trial, so it is what a user offers that has to pay for it.
       least_pace_tolerance: Smaller tolerances count as this one there.
-      trials: Amounts tried at a time.
+      candidates: Cuts of all layers together that are tried at a time; each saves `gentler` times
+        what the one before does.
       layers: Layers tried alone at a time, at most: those with the weakest filters for their cost.
       refusals: Times in a row that no candidate pays, after which the search ends. The pauses
         between them double.
@@ -143,10 +143,10 @@ class Constants:
     most_share: float = 0.5
     free_energy: float = 1e-3
     fall_per_progress: float = 0.65
-    fall_over_time: float = 1.8
+    fall_over_time: float = 2.0
     pace_exponent: float = 0.25
     least_pace_tolerance: float = 0.1
-    trials: int = 2
+    candidates: int = 5
     layers: int = 12
     refusals: int = 4
     noise: float = 1.0
@@ -274,7 +274,6 @@ class AutoPruning(base.PruningMethod):
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
-        state["spent"] *= min(1.0, _level(state["losses"]) / state["best_level"])
         self._size_penalty(state, observation.model)
         return self._decide(state, observation, over)
 
@@ -365,7 +364,7 @@ class AutoPruning(base.PruningMethod):
     # ------------------------------------------------------------ the next cut
 
     def _search(self, state: base.State, observation: base.Observation) -> list[base.Decision]:
-        """Tries cuts until one pays; returns what was refused, and that one."""
+        """Tries cuts; makes the largest that pays."""
         constants, model = self._constants, observation.model
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable and g.channels > 1]
         if not groups:
@@ -375,15 +374,18 @@ class AutoPruning(base.PruningMethod):
             return []
         amount = min(room, state["aggressiveness"])
         energies = ranking.energies(groups, model.get_weights())
-        plan = _Plan(groups, _savings(model, groups), energies)
-        selection = plan.weakest(groups, amount, constants.least_left, energies)
-        lost = max((energies[name][ids].sum() for name, ids in selection.items()), default=1.0)
+        savings = _savings(model, groups)
+        selection = ranking.weakest(
+            groups, energies, savings, amount, least_left=constants.least_left
+        )
+        if not selection:
+            return [self._stop(state, "no filter saves anything")]
+        lost = max(energies[name][ids].sum() for name, ids in selection.items())
         if lost <= constants.free_energy:
             reason = f"free: at most {lost:.2%} of a layer's energy"
             self._scale_aggressiveness(state, constants.bolder)
             return [self._cut(state, observation, selection, None, reason, 0.0)]
         trial = Trial(observation, groups)
-        plan = dataclasses.replace(plan, unexplained=trial.unexplained())
         before, left = trial.seen["calibrated_loss"], self._tolerance - state["spent"]
         points_per_rise = constants.lasting_share * _points_per_rise(
             trial.seen, model.output_shape[-1]
@@ -395,82 +397,86 @@ class AutoPruning(base.PruningMethod):
         def pays(loss: float) -> bool:
             return points(loss) <= constants.most_share * left
 
-        refused: list[base.Decision] = []
-        for _ in range(constants.trials):
-            tried = self._candidates(plan, trial, amount, pays)
-            if not tried:
-                break
-            paying = [t for t in tried if pays(t[1])]
-            selection, loss = paying[-1] if paying else tried[0]
-            rise = self._rise(state, before, loss)
-            cost_of_cut = f"about {points(loss):+.2f} points of the {left:.2f} left"
-            figures = f"held-out loss {rise:+.1%}, {cost_of_cut}"
-            if paying:
-                # The best of several candidates that does better than the present model was lucky.
-                state["spent"] += max(0.0, points(loss))
-                wanted = constants.wanted_share * left
-                self._scale_aggressiveness(state, math.sqrt(wanted / max(points(loss), 1e-9)))
-                weights = trial.weights_without(selection)
-                cut = self._cut(state, observation, selection, weights, f"pays: {figures}", rise)
-                return [*refused, cut]
-            if refused and selection == refused[-1].selection:
-                break  # As small as a cut can be.
-            refused.append(
-                base.Decision(
-                    base.Action.REFUSE,
-                    f"does not pay: {figures}",
-                    selection=selection,
-                    predicted_effect=rise,
-                )
-            )
-            amount *= constants.gentler
-            self._scale_aggressiveness(state, constants.gentler)
+        tried = self._candidates(trial, groups, energies, savings, amount)
+        paying = [t for t in tried if pays(t[1])]
+        selection, loss = paying[0] if paying else tried[-1]
+        rise = self._rise(state, before, loss)
+        cost_of_cut = f"about {points(loss):+.2f} points of the {left:.2f} left"
+        figures = f"held-out loss {rise:+.1%}, {cost_of_cut}"
+        if paying:
+            # The best of several candidates that does better than the present model was lucky.
+            state["spent"] += max(0.0, points(loss))
+            wanted = constants.wanted_share * left
+            self._scale_aggressiveness(state, math.sqrt(wanted / max(points(loss), 1e-9)))
+            weights = trial.weights_without(selection)
+            return [self._cut(state, observation, selection, weights, f"pays: {figures}", rise)]
+        refused = base.Decision(
+            base.Action.REFUSE,
+            f"does not pay: {figures}",
+            selection=selection,
+            predicted_effect=rise,
+        )
+        self._scale_aggressiveness(state, constants.gentler)
         state["refusals"] += 1
         if state["refusals"] >= constants.refusals:
-            return [*refused, self._stop(state, "no cut pays any more")]
+            return [refused, self._stop(state, "no cut pays any more")]
         pause = 2 ** (state["refusals"] - 1) * self._interval(observation)
         state["next_round"] = observation.round_num + pause
-        return refused
+        return [refused]
 
     def _candidates(
-        self, plan: _Plan, trial: Trial, amount: float, pays: Callable[[float], bool]
+        self,
+        trial: Trial,
+        groups: Sequence[pruning.FilterGroup],
+        energies: Mapping[str, np.ndarray],
+        savings: Mapping[str, float],
+        amount: float,
     ) -> list[tuple[ranking.Selection, float]]:
-        """Tries layers alone, then the cheapest of them together, until they save the amount.
+        """Tries cuts of all layers together.
 
         Args:
-          plan: What the filters are worth and cost.
           trial: Reaches the clients.
-          amount: What shall be saved.
-          pays: Whether a held-out loss does not rise too much.
+          groups: The model's prunable groups.
+          energies: From `ranking.energies`.
+          savings: What a channel of each group saves.
+          amount: What the largest cut shall save.
 
         Returns:
-          Selections, each with its held-out loss, from the smallest to the largest; the one layer
-          that loses least if none pays alone.
+          Selections, each with its held-out loss, from the largest to the smallest.
         """
         constants = self._constants
-        alone: list[ranking.Selection] = []
-        for group in plan.most_promising(constants.layers):
-            for scores in (plan.energies, plan.unexplained):
-                if group.name in scores:
-                    found = plan.weakest([group], amount / 2, constants.least_left, scores)
-                    same = {name: set(ids) for name, ids in found.items()}
-                    if found and all(same != {n: set(i) for n, i in s.items()} for s in alone):
-                        alone.append(found)
-        tried = sorted(
-            zip(alone, trial.losses(alone)),
-            key=lambda t: (t[1] - trial.seen["calibrated_loss"]) / plan.saved(t[0]),
+        costs = self._costs(trial, groups, energies, savings, amount)
+        selections: list[ranking.Selection] = []
+        for number in range(constants.candidates):
+            found = ranking.weakest(
+                groups,
+                costs,
+                savings,
+                amount * constants.gentler**number,
+                least_left=constants.least_left,
+            )
+            if found and found not in selections:
+                selections.append(found)
+        return list(zip(selections, trial.losses(selections)))
+
+    def _costs(
+        self,
+        trial: Trial,
+        groups: Sequence[pruning.FilterGroup],
+        energies: Mapping[str, np.ndarray],
+        savings: Mapping[str, float],
+        amount: float,
+    ) -> dict[str, np.ndarray]:
+        """Returns what channels cost the held-out loss, by layers that alone save half as much."""
+        return prices.measured(
+            trial,
+            groups,
+            energies,
+            savings,
+            amount / 2,
+            least_left=self._constants.least_left,
+            layers=self._constants.layers,
         )
-        cheapest = [t for t in tried if pays(t[1])]
-        if not cheapest:
-            return sorted(tried, key=lambda t: t[1])[:1]
-        together: list[ranking.Selection] = []
-        for selection, _ in cheapest:
-            before = together[-1] if together else {}
-            if together and plan.saved(before) >= amount:
-                break
-            if not set(selection) & set(before):  # By the better of its two orders.
-                together.append({**before, **selection})
-        return [(together[0], cheapest[0][1]), *zip(together[1:], trial.losses(together[1:]))]
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""
@@ -508,24 +514,26 @@ class AutoPruning(base.PruningMethod):
             met = f"{now:g} {budget.what}, the budget is {budget.value:g}"
             return [self._stop(state, met)]
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
-        energies = ranking.energies(groups, model.get_weights())
+        savings = budget.savings(model, groups, now)
         last = constants.budget_fraction * observation.total_rounds
         cuts_left = max(1, int((last - observation.round_num) / self._interval(observation)) + 1)
         # The last cut meets the budget; a step short of it must not fall below.
-        if cuts_left == 1 or now <= (1 + constants.most_aggressiveness) * budget.value:
-            selection, left = budget_lib.fit(budget, model, groups, energies)
+        if now <= (1 + constants.most_aggressiveness) * budget.value:
+            cuts_left = 1
+        amount = now * (1 - (budget.value / now) ** (1 / cuts_left))
+        trial = Trial(observation, groups)
+        energies = ranking.energies(groups, model.get_weights())
+        costs = self._costs(trial, groups, energies, savings, amount)
+        if cuts_left == 1:
+            selection, left = budget_lib.fit(budget, model, groups, costs)
             reason = f"{left:g} {budget.what} left, the budget is {budget.value:g}"
         else:
-            share = 1 - (budget.value / now) ** (1 / cuts_left)
             selection = ranking.weakest(
-                groups,
-                energies,
-                budget.savings(model, groups, now),
-                share * now,
-                least_left=constants.least_left,
+                groups, costs, savings, amount, least_left=constants.least_left
             )
-            reason = f"{share:.1%} of {now:g} {budget.what}, on the way to {budget.value:g}"
-        weights = Trial(observation, groups).weights_without(selection)
+            way = f"on the way to {budget.value:g}"
+            reason = f"{amount / now:.1%} of {now:g} {budget.what}, {way}"
+        weights = trial.weights_without(selection)
         return [self._cut(state, observation, selection, weights, reason, None)]
 
     def _cut(
@@ -608,42 +616,3 @@ def _points_per_rise(seen: base.Feedback, classes: int) -> float:
     # No better than uninformed: as if all that there is to gain went with a factor of e.
     most = 100 * (1 - 1 / classes)
     return most if gained <= 0 or fallen <= 0 else min(most, 100 * gained / fallen)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What the filters of a model are worth, and what they cost.
-
-    Attributes:
-      groups: Groups that can lose a channel.
-      savings: What a channel of each group saves, as a share of the present cost.
-      energies: From `ranking.energies`.
-      unexplained: From `Trial.unexplained`; without the groups that it cannot tell of.
-    """
-
-    groups: Sequence[pruning.FilterGroup]
-    savings: Mapping[str, float]
-    energies: Mapping[str, np.ndarray]
-    unexplained: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-    def weakest(
-        self,
-        groups: Sequence[pruning.FilterGroup],
-        amount: float,
-        least_left: float,
-        scores: Mapping[str, np.ndarray],
-    ) -> ranking.Selection:
-        """Selects the channels of some groups with the least scores that save an amount."""
-        return ranking.weakest(groups, scores, self.savings, amount, least_left=least_left)
-
-    def saved(self, selection: ranking.Selection) -> float:
-        """Returns what a selection saves, to first order."""
-        return sum(self.savings[name] * len(ids) for name, ids in selection.items())
-
-    def most_promising(self, count: int) -> list[pruning.FilterGroup]:
-        """Returns the groups whose weakest channel loses least for what it saves."""
-
-        def price(group: pruning.FilterGroup) -> float:
-            return self.energies[group.name].min() / max(self.savings[group.name], 1e-12)
-
-        return sorted(self.groups, key=price)[:count]

@@ -79,7 +79,7 @@ def fit(
     budget: Budget,
     model: tf.keras.Model,
     groups: Sequence[pruning.FilterGroup],
-    energies: Mapping[str, np.ndarray],
+    costs: Mapping[str, np.ndarray],
 ) -> tuple[ranking.Selection, float]:
     """Selects channels so that what is left costs as much as the budget allows, and no more.
 
@@ -87,17 +87,17 @@ def fit(
       budget: The budget.
       model: The model; costs more than the budget.
       groups: Its prunable groups.
-      energies: From `ranking.energies`.
+      costs: What each channel costs, by group name: from `prices.measured`, say.
 
     Returns:
       The channels to remove by group name, and the cost of the model without them.
     """
     now = budget.measure(model)
     savings = budget.savings(model, groups, now)
-    search = _Search(budget, model, groups, energies)
+    search = _Search(budget, model, groups, costs)
     amount = now - budget.value
     for _ in range(_ATTEMPTS):
-        selection = ranking.weakest(groups, energies, savings, amount, least_left=0.0)
+        selection = ranking.weakest(groups, costs, savings, amount, least_left=0.0)
         counts = {group.name: len(selection.get(group.name, ())) for group in groups}
         reached = search.visit(counts)
         if reached <= budget.value:
@@ -115,12 +115,12 @@ class _Search:
         budget: Budget,
         model: tf.keras.Model,
         groups: Sequence[pruning.FilterGroup],
-        energies: Mapping[str, np.ndarray],
+        costs: Mapping[str, np.ndarray],
     ) -> None:
         self._budget = budget
         self._model = model
         self._channels = {group.name: group.channels for group in groups}
-        self._order = {name: np.argsort(energies[name], kind="stable") for name in self._channels}
+        self._order = {name: np.argsort(costs[name], kind="stable") for name in self._channels}
         self._tried: set[tuple[int, ...]] = set()
         self._counts = dict.fromkeys(self._channels, 0)
         self._best = model
