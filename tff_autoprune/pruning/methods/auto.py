@@ -120,6 +120,7 @@ class Constants:
       negligible_loss: Losses below this share of the first round's count as this large when a
         relative rise is computed.
       patience: Intervals that a cut may take to heal.
+      hopeless: Multiple of the allowed rise of the loss beyond which a cut has half this time.
       first_penalty: The group lasso as a share of the training loss when the search begins.
       most_penalty: Largest share; it grows while the training loss falls, and is halved when it
         rises, cuts included.
@@ -153,6 +154,7 @@ class Constants:
     unhealed_per_point: float = 0.02
     negligible_loss: float = 0.2
     patience: int = 4
+    hopeless: float = 4.0
     first_penalty: float = 0.03
     most_penalty: float = 0.12
     penalty_growth: float = 1.3
@@ -346,7 +348,8 @@ class AutoPruning(base.PruningMethod):
         if over:
             state["penalty"] = 0.0
         patience = constants.patience * self._interval(observation)
-        if since < patience:
+        hopeless = effect > constants.hopeless * slack
+        if since < (patience / 2 if hopeless else patience):
             return []
         state.update(
             phase=SEARCHING,
@@ -356,7 +359,7 @@ class AutoPruning(base.PruningMethod):
         )
         self._scale_aggressiveness(state, constants.gentler)
         # The restored model has to learn on before anything is tried again.
-        state["next_round"] = observation.round_num + patience
+        state["next_round"] = observation.round_num + since
         return [
             base.Decision(base.Action.RESTORE, f"not healed: {figures}", measured_effect=effect)
         ]
