@@ -400,7 +400,9 @@ class AutoPruning(base.PruningMethod):
         def pays(loss: float) -> bool:
             return points(loss) <= constants.most_share * left
 
-        tried = self._candidates(trial, groups, energies, savings, amount)
+        costs = self._costs(trial, groups, energies, savings, amount)
+        candidates = self._candidates(groups, costs, savings, amount)
+        tried = list(zip(candidates, trial.losses(candidates)))
         paying = [t for t in tried if pays(t[1])]
         selection, loss = paying[0] if paying else tried[-1]
         rise = self._rise(state, before, loss)
@@ -429,38 +431,20 @@ class AutoPruning(base.PruningMethod):
 
     def _candidates(
         self,
-        trial: Trial,
         groups: Sequence[pruning.FilterGroup],
-        energies: Mapping[str, np.ndarray],
+        costs: Mapping[str, np.ndarray],
         savings: Mapping[str, float],
         amount: float,
-    ) -> list[tuple[ranking.Selection, float]]:
-        """Tries cuts of all layers together.
-
-        Args:
-          trial: Reaches the clients.
-          groups: The model's prunable groups.
-          energies: From `ranking.energies`.
-          savings: What a channel of each group saves.
-          amount: What the largest cut shall save.
-
-        Returns:
-          Selections, each with its held-out loss, from the largest to the smallest.
-        """
+    ) -> list[ranking.Selection]:
+        """Returns cuts of all layers together, from one that saves an amount to smaller ones."""
         constants = self._constants
-        costs = self._costs(trial, groups, energies, savings, amount)
         selections: list[ranking.Selection] = []
         for number in range(constants.candidates):
-            found = ranking.weakest(
-                groups,
-                costs,
-                savings,
-                amount * constants.gentler**number,
-                least_left=constants.least_left,
-            )
+            part = amount * constants.gentler**number
+            found = ranking.weakest(groups, costs, savings, part, least_left=constants.least_left)
             if found and found not in selections:
                 selections.append(found)
-        return list(zip(selections, trial.losses(selections)))
+        return selections
 
     def _costs(
         self,

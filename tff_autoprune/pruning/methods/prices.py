@@ -76,7 +76,16 @@ def measured(
       What each channel costs, in units of the loss, float64 [channels] by group name; the energies
       if no layer loses anything.
     """
-    planned = _attempts(trial, groups, energies, savings, amount, least_left, layers)
+
+    def weakest_for_savings(group: FilterGroup) -> float:
+        return float(energies[group.name].min()) / max(savings[group.name], 1e-12)
+
+    orders = (energies, trial.unexplained())
+    planned = [
+        attempt
+        for group in sorted(groups, key=weakest_for_savings)[:layers]
+        for attempt in _attempts(group, orders, savings, amount, least_left)
+    ]
     losses = trial.losses([{attempt.group: list(attempt.channels)} for attempt in planned])
     best: dict[str, _Attempt] = {}
     for attempt, loss in zip(planned, losses):
@@ -95,29 +104,20 @@ def measured(
 
 
 def _attempts(
-    trial: Trial,
-    groups: Sequence[FilterGroup],
-    energies: Mapping[str, np.ndarray],
+    group: FilterGroup,
+    orders: Sequence[Mapping[str, np.ndarray]],
     savings: Mapping[str, float],
     amount: float,
     least_left: float,
-    layers: int,
 ) -> list[_Attempt]:
-    """Returns what to try: each of the most promising layers, in both orders if they differ."""
-
-    def weakest_for_savings(group: FilterGroup) -> float:
-        return float(energies[group.name].min()) / max(savings[group.name], 1e-12)
-
-    unexplained = trial.unexplained()
-    attempts = []
-    for group in sorted(groups, key=weakest_for_savings)[:layers]:
-        tried = []
-        for scores in (energies, unexplained):
-            if group.name not in scores:
-                continue
-            found = ranking.weakest([group], scores, savings, amount, least_left=least_left)
-            channels, total = found.get(group.name, []), scores[group.name].sum()
-            if channels and total > 0 and set(channels) not in tried:
-                tried.append(set(channels))
-                attempts.append(_Attempt(group.name, scores[group.name] / total, channels))
+    """Returns what to try of a layer: its weakest channels in each order, if they differ."""
+    attempts: list[_Attempt] = []
+    for scores in orders:
+        if group.name not in scores:
+            continue
+        found = ranking.weakest([group], scores, savings, amount, least_left=least_left)
+        channels, total = found.get(group.name, []), scores[group.name].sum()
+        known = [set(attempt.channels) for attempt in attempts]
+        if channels and total > 0 and set(channels) not in known:
+            attempts.append(_Attempt(group.name, scores[group.name] / total, channels))
     return attempts
