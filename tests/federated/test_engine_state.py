@@ -174,11 +174,29 @@ def test_noise_is_not_used_again_after_a_rollback():
     engine = federated.Engine(model, _settings("dp"))
     before = engine.initialize()
     first = engine.next(before, datasets).state
-    rolled_back = engine.with_aggregator_of(engine.restore(model, before), first)
+    rolled_back = engine.with_progress_of(engine.restore(model, before), first)
     assert_same_bits(weights_of(before), weights_of(rolled_back))
     second = engine.next(rolled_back, datasets).state
     for one, other in zip(weights_of(first), weights_of(second)):
         assert not np.array_equal(one, other)
+
+
+def test_the_learning_rate_goes_on_falling_after_a_rollback():
+    datasets = make_datasets((9, 8, 7))
+    model = make_model((4, 6))
+    schedule = {"client_learning_rate_schedule": "linear", "total_rounds": 3}
+    engine = federated.Engine(model, _settings(**schedule))
+    before = engine.initialize()
+    latest = engine.next(engine.next(before, datasets).state, datasets).state
+    rolled_back = engine.with_progress_of(engine.restore(model, before), latest)
+    third = engine.next(rolled_back, datasets).state
+    first = engine.next(before, datasets).state
+
+    def moved(state):
+        pairs = zip(weights_of(state), weights_of(before))
+        return sum(float(np.abs(one - other).sum()) for one, other in pairs)
+
+    assert 0 < moved(third) < 0.6 * moved(first)
 
 
 def test_the_engine_does_not_touch_the_model_it_is_given():

@@ -356,18 +356,20 @@ class Engine:
         self._change_model(model)
         return state
 
-    def with_aggregator_of(self, state: State, latest: State) -> State:
-        """Returns the state with what the aggregator of another one has learned and used.
+    def with_progress_of(self, state: State, latest: State) -> State:
+        """Returns the state with everything of another one that must not go back in time.
 
-        After going back to an earlier state, so that clipping norms are kept and, above all, noise
-        of differential privacy is never used twice.
+        After going back to an earlier state: the round that schedules of the learning rate are at,
+        clipping norms and, above all, noise of differential privacy, which is never used twice.
 
         Args:
           state: The state, of the engine's present architecture.
           latest: A state of any architecture.
         """
-        carried = state_lib.carry_matching(latest.aggregator, state.aggregator)
-        return state._replace(aggregator=carried)
+        return state._replace(
+            client_work=latest.client_work,
+            aggregator=state_lib.carry_matching(latest.aggregator, state.aggregator),
+        )
 
     def set_penalty(self, state: State, strength: float) -> State:
         """Returns the state with another strength of the regularizer, without retracing."""

@@ -11,21 +11,23 @@ import tensorflow_federated as tff
 
 from tff_autoprune.federated.settings import Settings
 
-# Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), section 5: the value that
-# Adam and Yogi keep from exploding while the second moments are still near zero.
-_SERVER_EPSILON = 1e-3
+# What Keras has. A client's optimizer starts anew in every round.
+_CLIENT_MOMENTS = {"beta_2": 0.999, "epsilon": 1e-7}
+# Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), section 5 and appendix. Adam
+# and Yogi explode while the second moments are still near zero with a smaller epsilon. With a
+# beta_2 of 0.999 one cohort's outlier makes a step three times as long as any other round, and
+# what the second moments remember after a cut is the network before it.
+_SERVER_MOMENTS = {"beta_2": 0.99, "epsilon": 1e-3}
 _MOMENTUM = 0.9
 # A schedule never reaches 0: a client that learns nothing would cost as much as one that does.
 _FINAL_FRACTION = 1e-3
 
-_Builder = Callable[[float, float], tff.learning.optimizers.Optimizer]
-
-_BUILDERS: dict[str, _Builder] = {
-    "sgd": lambda rate, epsilon: tff.learning.optimizers.build_sgdm(rate),
-    "momentum": lambda rate, epsilon: tff.learning.optimizers.build_sgdm(rate, momentum=_MOMENTUM),
-    "adam": lambda rate, epsilon: tff.learning.optimizers.build_adam(rate, epsilon=epsilon),
-    "adamw": lambda rate, epsilon: tff.learning.optimizers.build_adamw(rate, epsilon=epsilon),
-    "yogi": lambda rate, epsilon: tff.learning.optimizers.build_yogi(rate, epsilon=epsilon),
+_BUILDERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
+    "sgd": lambda rate, **_: tff.learning.optimizers.build_sgdm(rate),
+    "momentum": lambda rate, **_: tff.learning.optimizers.build_sgdm(rate, momentum=_MOMENTUM),
+    "adam": tff.learning.optimizers.build_adam,
+    "adamw": tff.learning.optimizers.build_adamw,
+    "yogi": tff.learning.optimizers.build_yogi,
 }
 
 # Their steps do not grow with the gradients.
@@ -33,13 +35,13 @@ ADAPTIVE = ("adam", "adamw", "yogi")
 
 
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
-    """Builds the optimizer that clients train with, with Keras' epsilon of 1e-7."""
-    return _BUILDERS[settings.client_optimizer](settings.client_learning_rate, 1e-7)
+    """Builds the optimizer that clients train with."""
+    return _BUILDERS[settings.client_optimizer](settings.client_learning_rate, **_CLIENT_MOMENTS)
 
 
 def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that the server applies to the aggregated update."""
-    return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, _SERVER_EPSILON)
+    return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, **_SERVER_MOMENTS)
 
 
 class _SpecOfTensor:

@@ -91,7 +91,8 @@ class Settings:
       client_learning_rate_schedule: One of `SCHEDULES`: how the client learning rate falls over
         `total_rounds`; linear and cosine end at a tenth of a percent of it.
       total_rounds: Rounds over which the schedule runs; needed unless it is constant.
-      server_optimizer: One of `OPTIMIZERS`, applied to the aggregated update.
+      server_optimizer: One of `OPTIMIZERS`, applied to the aggregated update; adaptive ones with
+        the beta_2 of 0.99 and the epsilon of 1e-3 of Reddi et al. (arXiv 2003.00295).
       server_learning_rate: Its learning rate.
       client_weighting: "examples" weights a client by its number of examples, "uniform" by 1.
       batch_norm: "aggregate" combines the clients' statistics by the law of total variance,

@@ -359,7 +359,7 @@ class Training:
                 raise RuntimeError("The pruning method restores, but nothing was cut before.")
             latest = self._state
             self._restore(self._snapshot)
-            self._state = self._engine.with_aggregator_of(self._state, latest)
+            self._state = self._engine.with_progress_of(self._state, latest)
             self._snapshot = None
         elif decision.action is base.Action.ASSIGN:
             model = self._engine.keras_model(self._state)

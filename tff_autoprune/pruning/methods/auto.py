@@ -120,7 +120,7 @@ class Constants:
       negligible_loss: Losses below this share of the first round's count as this large when a
         relative rise is computed.
       patience: Intervals that a cut may take to heal.
-      hopeless: Multiple of the allowed rise of the loss beyond which a cut has half this time.
+      hopeless: Multiple of the allowed rise of the loss beyond which a cut has a single one.
       first_penalty: The group lasso as a share of the training loss when the search begins.
       most_penalty: Largest share; it grows while the training loss falls, and is halved when it
         rises, cuts included.
@@ -154,7 +154,7 @@ class Constants:
     unhealed_per_point: float = 0.02
     negligible_loss: float = 0.2
     patience: int = 4
-    hopeless: float = 4.0
+    hopeless: float = 6.0
     first_penalty: float = 0.03
     most_penalty: float = 0.12
     penalty_growth: float = 1.3
@@ -318,8 +318,11 @@ class AutoPruning(base.PruningMethod):
 
     def _rise(self, state: base.State, before: float, after: float) -> float:
         """Relative rise of a loss. A loss near 0 may multiply without a loss of accuracy."""
-        floor = self._constants.negligible_loss * state["first_loss"]
-        return (after - before) / max(before, floor, 1e-9)
+        return (after - before) / self._rise_unit(state, before)
+
+    def _rise_unit(self, state: base.State, before: float) -> float:
+        """Returns the rise of a loss that counts as 100 %."""
+        return max(before, self._constants.negligible_loss * state["first_loss"], 1e-9)
 
     def _slack(self, state: base.State, before: float) -> float:
         """Rise of the level of the training loss that is mere noise, or may be tolerated."""
@@ -343,16 +346,19 @@ class AutoPruning(base.PruningMethod):
         if effect <= slack or self._budget is not None:
             # What was forgotten for good is no longer missing when the next cut is judged.
             forgotten = min(max(effect, 0.0), state["held_out_gain"])
-            state.update(phase=SEARCHING, lowest_level=before * (1 + forgotten))
+            level = before + forgotten * self._rise_unit(state, before)
+            state.update(phase=SEARCHING, lowest_level=level)
             return [base.Decision(base.Action.ACCEPT, f"healed: {figures}", measured_effect=effect)]
         if over:
             state["penalty"] = 0.0
-        patience = constants.patience * self._interval(observation)
         hopeless = effect > constants.hopeless * slack
-        if since < (patience / 2 if hopeless else patience):
+        if not hopeless and since < constants.patience * self._interval(observation):
             return []
         state.update(
             phase=SEARCHING,
+            # What the restored model has not seen. (Its return is no noise of the training loss.)
+            losses=state["losses"][:-since],
+            errors=state["errors"][:-since],
             spent=state["spent_before"],
             width=state["width_before"],
             cuts=state["cuts"] - 1,
