@@ -39,12 +39,14 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(
                 f"--methods: expected some of {', '.join(config_lib.METHODS)}, found {method!r}."
             )
-    config_lib.check_flag_names(argv[1:])
+    train_flags = [f"--config={pathlib.Path(_CONFIG.value).resolve()}", *argv[1:]]
+    for method in _METHODS.value:
+        config_lib.read_arguments([*train_flags, f"--config.pruning.method={method}"])
     from tff_autoprune import comparison
 
     plan = comparison.Plan(
-        train_flags=[f"--config={pathlib.Path(_CONFIG.value).resolve()}", *argv[1:]],
-        methods=_METHODS.value,
+        train_flags=train_flags,
+        methods=list(dict.fromkeys(_METHODS.value)),
         seeds=range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value),
         out=pathlib.Path(_OUT.value),
     )

@@ -46,6 +46,9 @@ def _options() -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--option: expected name=value, found {text!r}.")
+        if name not in data.option_help(_DATA.value):
+            has = ", ".join(data.option_help(_DATA.value)) or "none"
+            raise UserError(f"--option: {_DATA.value!r} has no option {name!r}; it has {has}.")
         options[name] = _value(value)
     return options
 

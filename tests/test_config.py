@@ -60,6 +60,27 @@ def test_tolerance_and_a_budget_exclude_each_other():
         config_lib.validate(config)
 
 
+def test_only_what_a_method_reads_is_checked_against_each_other():
+    config = config_lib.default()
+    config.pruning.tolerance = 1.0
+    config.pruning.target_parameters = 1000
+    config.pruning.method = "unstructured"
+    config_lib.validate(config)
+    config.pruning.method = "uniform"
+    config.pruning.uniform_round = config.federated.rounds
+    with pytest.raises(UserError, match=r"uniform_round: expected less than the 200 of"):
+        config_lib.validate(config)
+
+
+def test_arguments_are_read_as_train_reads_them():
+    arguments = ["--config=configs/demo.py", "--quiet", "--config.seed=4"]
+    config = config_lib.read_arguments([*arguments, "--config.pruning.method=paper"])
+    assert (config.seed, config.pruning.method) == (4, "paper")
+    assert config_lib.read_arguments(arguments).pruning.method == "auto"
+    with pytest.raises(UserError, match=r"seed"):
+        config_lib.read_arguments([*arguments, "--config.seed=-1"])
+
+
 def test_an_int_is_taken_where_a_float_is_wanted():
     config = config_lib.default()
     config.federated.server_learning_rate = 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import ml_collections
 from absl import flags
-from ml_collections import config_dict
+from ml_collections import config_dict, config_flags
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.export.formats import FORMATS
@@ -86,7 +86,13 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
     },
     "model": {
         "name": Field("cnn", str, "cnn, resnet, inception, a Keras file or module:function."),
-        "filters": Field(None, tuple, "Widths of the built-in networks."),
+        "filters": Field(
+            None,
+            tuple,
+            "Widths of the built-in networks.",
+            "integers > 0",
+            lambda v: all(isinstance(width, int) and width > 0 for width in v),
+        ),
         "normalization": Field(None, str, "resnet: batch or group."),
         "group_size": _positive(int, None, "resnet: channels in a group of group normalization."),
     },
@@ -275,6 +281,28 @@ def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
         raise UserError(f"--config: {cause}") from error
 
 
+def read_arguments(arguments: Sequence[str]) -> ml_collections.ConfigDict:
+    """Returns the validated configuration that flags for scripts/train.py ask for.
+
+    Args:
+      arguments: `--config=FILE`, `--config.NAME=VALUE`; other flags are passed over.
+
+    Raises:
+      UserError: As `read_flag`.
+    """
+    check_flag_names(arguments)
+    values, argv = flags.FlagValues(), ["", *arguments]
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+        values(argv, known_only=True)
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    # A config file is the user's own Python: anything can come out.
+    except Exception as error:
+        raise UserError(f"--config: {type(error).__name__}: {error}") from error
+    return read_flag(holder)
+
+
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Checks every field.
 
@@ -289,6 +317,23 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         value found and what is allowed.
     """
     _check_section("", config, SCHEMA)
+    # What a method does not read is not checked: runs that are compared share their flags.
+    if config.pruning.method == "uniform":
+        _check_uniform(config)
+    if config.pruning.method == "auto":
+        _check_auto(config)
+    return config
+
+
+def _check_uniform(config: ml_collections.ConfigDict) -> None:
+    if config.pruning.uniform_round >= config.federated.rounds:
+        raise UserError(
+            f"pruning.uniform_round: expected less than the {config.federated.rounds} of"
+            f" federated.rounds, found {config.pruning.uniform_round}."
+        )
+
+
+def _check_auto(config: ml_collections.ConfigDict) -> None:
     budgets = [name for name in config.pruning if name.startswith("target_")]
     asked = [n for n in (*budgets, "tolerance") if config.pruning[n] is not None]
     if len(asked) > 1:
@@ -302,7 +347,6 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f"pruning.latency_profile: expected a pruning.target_latency_ms with it, found"
             f" {profile!r} alone."
         )
-    return config
 
 
 def _check_section(prefix: str, section: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
@@ -331,6 +375,33 @@ def _check_field(path: str, value: Any, field: Field) -> None:
         raise UserError(f"{path}: expected {field.kind.__name__}, found {value!r}.")
     if not field.check(value):
         raise UserError(f"{path}: expected {field.allowed}, found {value!r}.")
+
+
+def check_same(flag: str, config: ml_collections.ConfigDict, used: Mapping[str, Any]) -> None:
+    """Checks that a run has the configuration that is asked for now.
+
+    Args:
+      flag: What the user gave to reach that run, for the message.
+      config: The configuration of now.
+      used: "config" of the run's config.json.
+
+    Raises:
+      UserError: If a field differs; names it and both values.
+    """
+    _check_same_section(flag, "", to_json(config), used)
+
+
+def _check_same_section(
+    flag: str, prefix: str, wanted: Mapping[str, Any], used: Mapping[str, Any]
+) -> None:
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            _check_same_section(flag, f"{prefix}{name}.", value, used.get(name, {}))
+        elif used.get(name) != value:
+            raise UserError(
+                f"{flag}: {prefix}{name} is {value!r}, but the run was started with"
+                f" {used.get(name)!r}."
+            )
 
 
 def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,36 +1,39 @@
 """Several methods on the same clients, as scripts/compare.py runs them."""
 
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
+import psutil
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 METHODS = ["none", "paper", "auto", "uniform", "unstructured"]
 
 
+def command(out, *flags, rounds):
+    return [
+        sys.executable,
+        "scripts/compare.py",
+        "--config=configs/digits.py",
+        f"--out={out}",
+        *flags,
+        "--",
+        f"--config.federated.rounds={rounds}",
+        "--config.federated.evaluate_every=2",
+        "--config.pruning.target_parameters=2000",
+        "--config.pruning.uniform_round=2",
+        "--config.pruning.paper_k=1.2",
+        "--config.export.formats=('float32',)",
+    ]
+
+
 def compare(out, *flags, rounds=3):
     return subprocess.run(
-        [
-            sys.executable,
-            "scripts/compare.py",
-            "--config=configs/digits.py",
-            f"--out={out}",
-            *flags,
-            "--",
-            f"--config.federated.rounds={rounds}",
-            "--config.federated.evaluate_every=2",
-            "--config.pruning.target_parameters=2000",
-            "--config.pruning.uniform_round=2",
-            "--config.pruning.paper_k=1.2",
-            "--config.export.formats=('float32',)",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
+        command(out, *flags, rounds=rounds), cwd=ROOT, capture_output=True, text=True, timeout=900
     )
 
 
@@ -85,6 +88,32 @@ def test_a_failing_run_is_named(tmp_path):
     again = compare(tmp_path, "--methods=none", "--jobs=1")
     assert again.returncode == 2
     assert str(broken) in again.stderr
+
+
+def test_finished_runs_of_other_settings_are_not_mixed_in(tmp_path):
+    path = tmp_path / "none" / "seed_0"
+    assert compare(tmp_path, "--methods=none,none", "--jobs=1").returncode == 0
+    done = compare(tmp_path, "--methods=none", "--jobs=1", rounds=4)
+    assert done.returncode == 2
+    assert f"--out: {path}: federated.rounds is 4, but the run was started with 3" in done.stderr
+
+
+def test_sigterm_ends_the_trainings_too(tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "--methods=none,paper", rounds=500),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while len(list(tmp_path.glob("*/seed_0/metrics.csv"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.terminate()
+    assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ def test_floats_and_numbered_clients_are_taken_too(tmp_path):
     np.testing.assert_allclose(images[..., 0], pixels[numbers == int(client_id)], atol=1e-6)
 
 
+def test_a_single_class_is_nothing_to_learn(tmp_path):
+    path = source_files.write_npz(tmp_path / "own.npz", label=np.zeros(60, int))
+    with pytest.raises(UserError, match="expected at least 2 classes in 'npz', found 1"):
+        data.load("npz", path=str(path))
+
+
 def _with(name, index, value):
     column = source_files.npz_columns()[name]
     column = column.astype(np.float32) / 255 if name == "pixels" else column.copy()
@@ -69,6 +75,7 @@ def _with(name, index, value):
         ({"pixels": np.zeros((60, 5, 5), np.int64)}, r"must be uint8 .*found int64"),
         ({"label": np.zeros(59, int)}, r"must be of length 60, .*found \[59\] and \[60\]"),
         ({"label": np.zeros(60)}, r"`label` must be integers, found float64"),
+        ({"client": np.full(60, b"\xff")}, r"`client` must be text in UTF-8, found b'"),
         ({"client": np.zeros(60)}, r"`client` must be text, found float64"),
         ({"client": np.full(60, "one")}, r"1 clients with examples are too few"),
         (_with("label", 3, -1), r"client 'client_\d': example \d has label -1; expected 0 to 3"),

@@ -48,6 +48,7 @@ def test_it_lists_the_data_sets():
     [
         (["--data=nothing"], "data.name: expected one of"),
         (["--data=digits", "--option=writers"], "--option: expected name=value, found 'writers'"),
+        (["--data=digits", "--option=seed=3"], "--option: 'digits' has no option 'seed'"),
         (["--data=digits", "--crop=1,x"], "data.crop: expected two integers"),
         (["--data=femnist", "--path=/nowhere"], "emnist_all.sqlite"),
     ],

@@ -1,11 +1,14 @@
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_autoprune import models
+from tff_autoprune import files, models
 from tff_autoprune.errors import UserError
+from tff_autoprune.run_directory import RunDirectory
 
 FEMNIST = {"input_shape": (28, 28, 1), "num_classes": 62}
 CELEBA = {"input_shape": (84, 84, 3), "num_classes": 2}
@@ -69,6 +72,54 @@ def test_a_users_function_is_called(tmp_path, monkeypatch):
     assert models.build("own_network:build", **FEMNIST).output_shape == (None, 62)
     with pytest.raises(UserError, match="not a Keras model"):
         models.build("own_network:wrong", **FEMNIST)
+
+
+_OWN_LAYER = """
+import tensorflow as tf
+
+{decorator}
+class Twice(tf.keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+def build(input_shape, num_classes):
+    return tf.keras.Sequential([tf.keras.Input(input_shape), Twice(), tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(num_classes)])
+"""
+
+
+def _own_layer(folder, monkeypatch, decorator):
+    (folder / "own_layer.py").write_text(_OWN_LAYER.format(decorator=decorator))
+    monkeypatch.syspath_prepend(folder)
+    sys.modules.pop("own_layer", None)
+
+
+def test_a_layer_that_cannot_be_stored_is_refused_before_training(tmp_path, monkeypatch):
+    _own_layer(tmp_path, monkeypatch, decorator="")
+    with pytest.raises(UserError, match=r"own_layer:build.*register_keras_serializable"):
+        models.build("own_layer:build", **FEMNIST)
+
+
+def test_a_run_with_a_layer_of_ones_own_is_loaded_by_another_process(tmp_path, monkeypatch):
+    _own_layer(tmp_path, monkeypatch, "@tf.keras.saving.register_keras_serializable()")
+    run = RunDirectory(tmp_path / "run")
+    files.write_json(run.config, {"config": {"model": {"name": "own_layer:build"}}})
+    with files.replacing(run.pruned_model) as path:
+        models.build("own_layer:build", **FEMNIST).save(path)
+    program = (
+        "import sys; from tff_autoprune import models, run_directory\n"
+        "run = run_directory.RunDirectory(sys.argv[1])\n"
+        "print(models.load_trained(run, 'pruned').count_params())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(run.path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert done.stdout.strip() == str(62 * (28 * 28 + 1)), done.stderr
 
 
 @pytest.mark.parametrize(

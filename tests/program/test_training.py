@@ -125,6 +125,49 @@ def test_an_earlier_run_is_not_lost_by_mistake(run_dir):
     assert (run_dir / "summary.json").read_text() == before
 
 
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--config.data.name=npz", "--config.data.path=absent.npz"], "absent.npz"),
+        (["--config.model.filters=(0,3)"], "model.filters: expected integers > 0"),
+        (["--config.data.resize=4"], "cannot be built for images of 4x4 pixels"),
+        (["--config.pruning.target_parameters=1"], "pruning.target_parameters: expected at least"),
+        (["--config.pruning.method=unstructured"], "unstructured pruning needs the parameters"),
+        (
+            ["--config.pruning.method=uniform", "--config.pruning.uniform_round=8"],
+            "pruning.uniform_round: expected less than the 8",
+        ),
+        (
+            [
+                "--config.pruning.method=uniform",
+                "--config.pruning.uniform_round=2",
+                "--config.pruning.target_parameters=1",
+            ],
+            "pruning.target_parameters: expected at least",
+        ),
+        (
+            ["--config.aggregator.name=dp", "--config.federated.clients_per_round=11"],
+            "federated.clients_per_round: expected at most the 10 training clients",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_before_an_earlier_run_is_lost(run_dir, flags, expected):
+    before = (run_dir / "summary.json").read_text()
+    done = train(run_dir, "--overwrite", *flags, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert expected in done.stderr
+    assert (run_dir / "summary.json").read_text() == before
+    assert len(weights(run_dir))
+
+
+@pytest.mark.parametrize("where", ["/proc/no/run", __file__ + "/run"])
+def test_a_folder_that_cannot_be_made_is_named(where):
+    done = train(where, check=False)
+    assert done.returncode == 2
+    assert f"--run_dir: {where} cannot be made" in done.stderr
+
+
 def _rounds(run_dir):
     try:
         return len(pd.read_csv(run_dir / "metrics.csv"))

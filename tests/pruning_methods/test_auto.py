@@ -100,6 +100,20 @@ def test_nothing_is_cut_before_learning_has_progressed_or_in_the_last_part():
     assert all(b >= first for b in outcome.sizes[:plateau])
 
 
+def test_a_network_that_never_learns_is_left_alone_and_says_so():
+    outcome = run(auto.AutoPruning(), cnn(), rounds=ROUNDS, train_loss=lambda *_: 2.0)
+    assert outcome.actions() == ["stop"]
+    assert "learned too little" in outcome.decisions[0][1].reason
+    assert "the dense model stays" in outcome.decisions[0][1].reason
+
+
+@pytest.mark.parametrize("rounds", [3, ROUNDS])
+def test_a_budget_is_met_whatever_was_learned(rounds):
+    budget = budget_lib.counted("parameters", 0.4 * cnn().count_params())
+    outcome = run(auto.AutoPruning(budget=budget), cnn(), rounds=rounds, train_loss=lambda *_: 2.0)
+    assert 0.9 * budget.value <= outcome.model.count_params() <= budget.value
+
+
 @pytest.mark.parametrize("rise, intervals", [(1.1, 4), (1.5, 1)])
 def test_a_cut_that_does_not_heal_is_taken_back(rise, intervals):
     model = cnn()

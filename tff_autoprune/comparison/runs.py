@@ -8,14 +8,21 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import ml_collections
+
+from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 from tff_autoprune.run_directory import RunDirectory
 
 _ROOT = pathlib.Path(__file__).parents[2]
 #: Methods that are given the parameters that `auto` found, so that accuracies compare.
 _MATCHED = ("uniform", "unstructured")
+# A config file is a module that is imported to be read.
+_PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +45,19 @@ class Plan:
         """Returns the run directory of one run."""
         return RunDirectory(self.out / method / f"seed_{seed}")
 
+    def run_flags(self, method: str, seed: int) -> list[str]:
+        """Returns the flags of scripts/train.py for one run.
+
+        Raises:
+          UserError: If the method is compared at the size that `auto` found, and that has not
+            finished.
+        """
+        flags = [*self.train_flags, f"--config.pruning.method={method}", f"--config.seed={seed}"]
+        if method in _MATCHED and "auto" in self.methods:
+            found = self.run_directory("auto", seed).require("summary").read_summary()
+            flags.append(f"--config.pruning.target_parameters={found['pruned']['parameters']}")
+        return flags
+
 
 def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
     """Runs whatever of the plan is not finished yet.
@@ -50,30 +70,35 @@ def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
       report: Called with a line of text when a run starts or ends.
 
     Raises:
-      UserError: If a run fails; its last line of output is in the message, the rest in `log.txt`.
+      UserError: If a run fails (its last line of output is in the message, the rest in
+        `log.txt`), or a finished one was made with other settings.
     """
+    processes = _Processes()
     matched = [m for m in plan.methods if m in _MATCHED and "auto" in plan.methods]
     first = [m for m in plan.methods if m not in matched]
     for methods in (first, matched):
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             futures = [
-                pool.submit(_run, plan, method, seed, jobs, report)
+                pool.submit(_run, plan, method, seed, jobs, report, processes)
                 for seed in plan.seeds
                 for method in methods
             ]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
-            except BaseException:
+            except BaseException as error:
                 for future in futures:
                     future.cancel()
+                # Ctrl-C reaches the runs by itself; they end after their round.
+                if isinstance(error, SystemExit):
+                    processes.stop()
                 raise
     # Latency is measured when nothing else runs.
     for seed in plan.seeds:
         for method in plan.methods:
             run = plan.run_directory(method, seed)
             if "benchmark" not in run.read_summary():
-                _command(run, 1, "benchmark")
+                _command(run, processes, 1, "benchmark")
 
 
 def finished(run: RunDirectory) -> bool:
@@ -81,22 +106,61 @@ def finished(run: RunDirectory) -> bool:
     return "rounds_completed" in run.read_summary()
 
 
-def _run(plan: Plan, method: str, seed: int, jobs: int, report: Callable[[str], None]) -> None:
+class _Processes:
+    """Runs processes, several at a time, and stops them all together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._stopped = False
+
+    def run(self, command: Sequence[str], **options: Any) -> int:
+        """Runs a command to its end; returns its exit code."""
+        with self._lock:
+            if self._stopped:
+                return 1
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            self._running.discard(process)
+
+    def stop(self) -> None:
+        """Asks all of them to end, and starts no other."""
+        with self._lock:
+            self._stopped = True
+            for process in list(self._running):
+                process.terminate()
+
+
+def _run(
+    plan: Plan,
+    method: str,
+    seed: int,
+    jobs: int,
+    report: Callable[[str], None],
+    processes: _Processes,
+) -> None:
     run = plan.run_directory(method, seed)
     name = f"{method}, seed {seed}"
-    if not finished(run):
+    flags = plan.run_flags(method, seed)
+    if finished(run):
+        config_lib.check_same(f"--out: {run.path}", _config(flags), run.read_config()["config"])
+    else:
         report(f"{name}: training")
-        flags = [f"--config.pruning.method={method}", f"--config.seed={seed}", "--resume"]
-        if method in _MATCHED and "auto" in plan.methods:
-            target = plan.run_directory("auto", seed).read_summary()["pruned"]["parameters"]
-            flags.append(f"--config.pruning.target_parameters={target}")
-        _command(run, jobs, "train", *plan.train_flags, *flags)
+        _command(run, processes, jobs, "train", *flags, "--resume")
     if "export" not in run.read_summary():
-        _command(run, jobs, "export")
+        _command(run, processes, jobs, "export")
     report(f"{name}: finished")
 
 
-def _command(run: RunDirectory, jobs: int, script: str, *flags: str) -> None:
+def _config(flags: Sequence[str]) -> ml_collections.ConfigDict:
+    with _PARSING:
+        return config_lib.read_arguments(flags)
+
+
+def _command(run: RunDirectory, processes: _Processes, jobs: int, script: str, *flags: str) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {
@@ -108,14 +172,12 @@ def _command(run: RunDirectory, jobs: int, script: str, *flags: str) -> None:
     path = _ROOT / "scripts" / f"{script}.py"
     log = run.path / "log.txt"
     with open(log, "a", encoding="utf-8") as output:
-        done = subprocess.run(
+        exit_code = processes.run(
             [sys.executable, str(path), *flags, f"--run_dir={run.path}"],
-            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            check=False,
         )
-    if done.returncode:
+    if exit_code:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise UserError(f"{run.path}: {script} failed: {lines[-1] if lines else ''} (see {log})")

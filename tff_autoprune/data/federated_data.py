@@ -107,9 +107,14 @@ class DataSpec:
         """Returns the description that follows from the source and the pixel options.
 
         Raises:
-          UserError: If the pixel options do not fit the source's images.
+          UserError: If the pixel options do not fit the source's images, or there is nothing to
+            tell apart.
         """
         pixels.check(source_shape)
+        if len(label_names) < 2:
+            raise UserError(
+                f"data.name: expected at least 2 classes in {name!r}, found {len(label_names)}."
+            )
         return cls(
             name=name,
             image_shape=pixels.output_shape(source_shape),

@@ -111,7 +111,12 @@ def _checked(
         raise UserError(f"{path}: `label` must be integers, found {labels.dtype}.")
     if clients.dtype.kind not in "USiu":
         raise UserError(f"{path}: `client` must be text, found {clients.dtype}.")
-    clients = np.char.decode(clients) if clients.dtype.kind == "S" else clients.astype(str)
+    try:
+        clients = np.char.decode(clients) if clients.dtype.kind == "S" else clients.astype(str)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: `client` must be text in UTF-8, found {error.object!r}."
+        ) from error
     if labels.max() >= _MAX_CLASSES:
         raise UserError(
             f"{path}: client {str(clients[labels.argmax()])!r} has label {labels.max()}; expected"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from tff_autoprune import files
+from tff_autoprune import files, models
 from tff_autoprune.errors import UserError
 from tff_autoprune.export import conversion, examples, formats, metadata, parity, pixels
 from tff_autoprune.run_directory import RunDirectory
@@ -139,10 +139,10 @@ def export_run(
             on_result(exported[-1].name, entry)
 
     for name in MODELS:
-        export_model(name, _load(getattr(run, f"{name}_model")), wanted)
+        export_model(name, models.load_trained(run, name), wanted)
     if fine_tune is not None:
         typical = np.asarray(data.spec.apply(tf.constant(held_out.calibration)))
-        tuned = fine_tune(_load(run.pruned_model), data, typical)
+        tuned = fine_tune(models.load_trained(run, "pruned"), data, typical)
         export_model("pruned_qat", tuned, ["full_int8"])
         with files.replacing(run.models / "pruned_qat.keras") as path:
             tuned.save(path)
@@ -195,17 +195,10 @@ def run_identity(stored_config: Mapping[str, Any], run: RunDirectory) -> str:
     with the same outcome have the same identity, wherever and whenever they ran.
     """
     digest = hashlib.sha256(json.dumps(stored_config, sort_keys=True).encode())
-    for weight in _load(run.pruned_model).get_weights():
+    for weight in models.load_trained(run, "pruned").get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:16]
 
 
 def _without_pixel_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "data": {**config["data"], "invert": False, "crop": None, "resize": None}}
-
-
-def _load(path: Any) -> tf.keras.Model:
-    try:
-        return tf.keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a Keras model, found {error}.") from error

@@ -39,8 +39,8 @@ def epsilon(settings: AggregatorSettings, *, rounds: int, num_clients: int) -> f
     sample = settings.clients_per_round
     if sample > num_clients:
         raise UserError(
-            f"aggregator.clients_per_round: expected at most the {num_clients} clients there are,"
-            f" found {sample}."
+            f"federated.clients_per_round: expected at most the {num_clients} training clients that"
+            f" there are, found {sample}."
         )
     if rounds == 0:
         return 0.0

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.models import cnn, inception, resnet
+from tff_autoprune.run_directory import RunDirectory
 
 _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
     "cnn": cnn.build_cnn,
@@ -66,13 +67,20 @@ def build(
                     f"model.{option}: the network {name!r} has no such option; it has"
                     f" {', '.join(sorted(known))}."
                 )
-        return builder(input_shape=input_shape, num_classes=num_classes, **options)
+        try:
+            return builder(input_shape=input_shape, num_classes=num_classes, **options)
+        except ValueError as error:
+            raise UserError(
+                f"model.name: the network {name!r} cannot be built for images of"
+                f" {input_shape[0]}x{input_shape[1]} pixels; data.resize and model.filters change"
+                f" what is built ({str(error).splitlines()[0]})"
+            ) from error
     if options:
         raise UserError(
             f"model.{next(iter(options))}: only the built-in networks {', '.join(_BUILDERS)} have"
             f" options; {name!r} is a model of your own."
         )
-    if pathlib.Path(name).suffix in _FILE_SUFFIXES or pathlib.Path(name).is_dir():
+    if _is_file(name):
         model = _load(pathlib.Path(name))
     elif ":" in name:
         model = _call(name, input_shape, num_classes)
@@ -85,6 +93,30 @@ def build(
     return model
 
 
+def load_trained(run: RunDirectory, which: str) -> tf.keras.Model:
+    """Loads a model of a run, layers of the user's own included.
+
+    Args:
+      run: The run directory.
+      which: "dense" or "pruned".
+
+    Returns:
+      The model, not compiled.
+
+    Raises:
+      UserError: If the run has no such model, or it does not load.
+    """
+    run.require(f"{which}_model")
+    name = run.read_config()["config"]["model"]["name"]
+    if ":" in name and not _is_file(name):
+        _import(name)  # Which registers its layers.
+    return _load(getattr(run, f"{which}_model"))
+
+
+def _is_file(name: str) -> bool:
+    return pathlib.Path(name).suffix in _FILE_SUFFIXES or pathlib.Path(name).is_dir()
+
+
 def _load(path: pathlib.Path) -> tf.keras.Model:
     if not path.exists():
         raise UserError(f"model.name: there is no file {path}.")
@@ -94,12 +126,16 @@ def _load(path: pathlib.Path) -> tf.keras.Model:
         raise UserError(f"model.name: {path} is not a Keras model that loads: {error}") from error
 
 
-def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras.Model:
+def _import(name: str) -> Callable[..., object]:
     module_name, _, function_name = name.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        return getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"model.name: {name!r} cannot be imported: {error}") from error
+
+
+def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras.Model:
+    function = _import(name)
     wants = inspect.signature(function).parameters
     arguments = {"input_shape": input_shape, "num_classes": num_classes}
     if not any(p.kind is p.VAR_KEYWORD for p in wants.values()):
@@ -127,3 +163,12 @@ def _check_fits(
             f"model.name: {name!r} must give one value for each of the {num_classes} classes,"
             f" found output shape {output}."
         )
+    try:
+        tf.keras.models.model_from_json(model.to_json())
+    except Exception as error:  # Whatever the constructor of a layer raises.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model.name: {name!r} cannot be stored, which checkpoints and the export need; a layer"
+            " of your own needs @tf.keras.saving.register_keras_serializable() and a get_config"
+            f" ({reason})"
+        ) from error

@@ -12,7 +12,7 @@ from tff_autoprune import config as config_lib
 from tff_autoprune import data, federated, pruning
 from tff_autoprune.program import cohort
 from tff_autoprune.program.training import federated_settings
-from tff_autoprune.pruning import cost
+from tff_autoprune.pruning import cost, methods
 
 
 def describe(config: ml_collections.ConfigDict) -> str:
@@ -31,6 +31,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
     config_lib.validate(config)
     loaded = config_lib.load_data(config)
     model = config_lib.build_model(config, loaded.spec)
+    methods.create(config.pruning.method, config.pruning).initialize(model)  # Says what is wrong.
     sizes = cost.of(model)
     groups = pruning.find_filter_groups(model)
     prunable = [group for group in groups if group.prunable]

@@ -8,6 +8,7 @@ sample cohort ─> feedback of the received model ─> train ─> aggregate ─>
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import signal
@@ -79,12 +80,13 @@ class Training:
         self._files = RunDirectory(run_dir)
         self._quiet = quiet
         self.interrupted = False
-        self._prepare_run_directory(resume=resume, overwrite=overwrite)
+        self._check_run_directory(resume=resume, overwrite=overwrite)
 
         self._data = config_lib.load_data(config)
         self._dense = config_lib.build_model(config, self._data.spec)
         self._dense_cost = cost.of(self._dense)
         self._method = methods.create(config.pruning.method, config.pruning)
+        self._method_state = self._method.initialize(self._dense)
         self._engine = federated.Engine(
             self._dense,
             federated_settings(config),
@@ -95,17 +97,9 @@ class Training:
         self._held_out_fraction = (
             config.federated.feedback_fraction if self._method.wants_feedback else 0.0
         )
-        self._records = records_lib.Records(
-            self._files.metrics,
-            self._files.pruning,
-            tensorboard.release_manager(self._files.tensorboard, config_lib.flat(config)),
-        )
-        self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
-
         self._round_num = 0
         self._state = self._engine.initialize()
         self._snapshot: Optional[checkpoint_lib.ModelState] = None
-        self._method_state = self._method.initialize(self._dense)
         self._method_stopped = False
         self._accuracy: Optional[float] = None
         self._retried_cohorts = 0
@@ -113,6 +107,17 @@ class Training:
         self._rebuild_seconds = 0.0
         self._feedback_bytes = 0
         self._architecture_changed()
+        self._privacy()  # Whether it can be told, before training spends it.
+
+        # An earlier run is lost only when nothing is wrong with the one that replaces it.
+        if overwrite and not resume and self._files.path.exists():
+            shutil.rmtree(self._files.path)
+        self._records = records_lib.Records(
+            self._files.metrics,
+            self._files.pruning,
+            tensorboard.release_manager(self._files.tensorboard, config_lib.flat(config)),
+        )
+        self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
         if resume:
             self._load_checkpoint()
 
@@ -161,18 +166,24 @@ class Training:
         self.interrupted = True
         self._progress.message("stopping after this round (Ctrl-C again stops at once)")
 
-    def _prepare_run_directory(self, *, resume: bool, overwrite: bool) -> None:
+    def _check_run_directory(self, *, resume: bool, overwrite: bool) -> None:
         directory = self._files
         if directory.path.exists() and not directory.path.is_dir():
             raise UserError(f"--run_dir: {directory.path} is a file, not a folder.")
+        try:
+            directory.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--run_dir: {directory.path} cannot be made: {error.strerror}."
+            ) from error
+        if not os.access(directory.path, os.W_OK):
+            raise UserError(f"--run_dir: {directory.path} cannot be written to.")
         if not directory.config.exists():
             return
         if resume:
             used = directory.read_config()["config"]
-            _check_same_config("", config_lib.to_json(self._config), used)
-        elif overwrite:
-            shutil.rmtree(directory.path)
-        else:
+            config_lib.check_same("--resume", self._config, used)
+        elif not overwrite:
             raise UserError(
                 f"--run_dir: {directory.path} holds a run already; add --resume to go on with it,"
                 " --overwrite to replace it, or name another folder."
@@ -596,14 +607,3 @@ def _headline(summary: dict[str, Any]) -> str:
         f" test accuracy {summary['accuracy']['test']:.3f},"
         f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's)"
     )
-
-
-def _check_same_config(prefix: str, wanted: dict[str, Any], used: dict[str, Any]) -> None:
-    for name, value in wanted.items():
-        if isinstance(value, dict):
-            _check_same_config(f"{prefix}{name}.", value, used.get(name, {}))
-        elif used.get(name) != value:
-            raise UserError(
-                f"--resume: {prefix}{name} is {value!r}, but the run was started with"
-                f" {used.get(name)!r}."
-            )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-import tensorflow as tf
-
-from tff_autoprune import files
+from tff_autoprune import files, models
 from tff_autoprune.report import architecture, architecture_svg, page, plots, run_data
 
 
@@ -53,4 +51,6 @@ def _network(run: run_data.RunData) -> list[architecture.Node]:
     paths = (run.directory.dense_model, run.directory.pruned_model)
     if not all(path.exists() for path in paths):
         return []
-    return architecture.graph(*(tf.keras.models.load_model(path, compile=False) for path in paths))
+    return architecture.graph(
+        *(models.load_trained(run.directory, name) for name in ("dense", "pruned"))
+    )

@@ -266,13 +266,18 @@ class AutoPruning(base.PruningMethod):
         }
         if state["first_loss"] is None:
             state["first_loss"] = state["losses"][0]
+        over = round_num >= constants.end_fraction * observation.total_rounds
         if state["phase"] == WAITING:
             early = round_num < constants.start_fraction * observation.total_rounds
             if early or self._learned(state, observation) < -math.log(constants.start_error):
-                return state, []
+                if self._budget is None:
+                    reason = "the network has learned too little to be judged"
+                    return state, [self._stop(state, reason)] if over else []
+                # A budget is met whatever was learned.
+                if round_num < constants.budget_fraction * observation.total_rounds:
+                    return state, []
             state["phase"] = SEARCHING
             state["best_level"] = _level(state["losses"])
-        over = round_num >= constants.end_fraction * observation.total_rounds
         due = over or round_num >= state["next_round"]
         if not due:
             return state, []
@@ -288,7 +293,7 @@ class AutoPruning(base.PruningMethod):
             decisions = self._check_healing(state, observation, over)
             if state["phase"] == HEALING or _restores(decisions):
                 return state, decisions
-        if over:
+        if over and (self._budget is None or state["cuts"]):
             reason = "the last part of the run trains what was found"
             return state, [*decisions, self._stop(state, reason)]
         if self._budget is None:
@@ -298,7 +303,7 @@ class AutoPruning(base.PruningMethod):
     def _stop(self, state: base.State, reason: str) -> base.Decision:
         state["penalty"] = 0.0
         if not state["cuts"]:
-            reason = f"{reason}; no cut paid, so the dense model stays as it is"
+            reason = f"{reason}; no cut was kept, so the dense model stays as it is"
         return base.Decision(base.Action.STOP, reason)
 
     def _interval(self, observation: base.Observation) -> int:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Optional
 import numpy as np
 
 from tff_autoprune import pruning
-from tff_autoprune.errors import UserError
 from tff_autoprune.pruning import cost, importance
-from tff_autoprune.pruning.methods import base
+from tff_autoprune.pruning.methods import base, budget
 from tff_autoprune.pruning.methods.width import learning_rate_scale, width
 
 if TYPE_CHECKING:
@@ -41,7 +40,13 @@ class UniformPruning(base.PruningMethod):
         self._target_parameters = target_parameters
 
     def initialize(self, model: tf.keras.Model) -> base.State:
-        """Returns the state before the first round."""
+        """Returns the state before the first round.
+
+        Raises:
+          UserError: If the target is less than what the smallest version of the model has.
+        """
+        if self._target_parameters is not None:
+            budget.counted("parameters", self._target_parameters).check_reachable(model)
         dense_width = width(model)
         return {"dense_width": dense_width, "width": dense_width}
 
@@ -96,11 +101,6 @@ def _fraction_for(
         return cost.of(pruning.remove_filters(model, selection)).parameters
 
     low, high = 0.0, 1.0
-    if parameters(high) > target:
-        raise UserError(
-            f"pruning.target_parameters: expected at least {parameters(high)}, one channel in each"
-            f" group, found {target}."
-        )
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if parameters(middle) <= target else (middle, high)

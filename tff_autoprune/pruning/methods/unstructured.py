@@ -5,7 +5,7 @@ The model keeps its shape: zeros compress, but they cost the same FLOPs, and a c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
@@ -22,8 +22,17 @@ _BEGIN, _END = 0.1, 0.6
 class UnstructuredPruning(base.PruningMethod):
     """Zeroes the smallest weights of all kernels together, more of them every round."""
 
-    def __init__(self, target_parameters: int) -> None:
-        """Sets how many non-zero weights shall be left at the end."""
+    def __init__(self, target_parameters: Optional[int]) -> None:
+        """Sets how many non-zero weights shall be left at the end.
+
+        Raises:
+          UserError: If that is not said.
+        """
+        if target_parameters is None:
+            raise UserError(
+                "pruning.target_parameters: unstructured pruning needs the parameters to reach,"
+                " found None."
+            )
         self._target_parameters = target_parameters
 
     def initialize(self, model: tf.keras.Model) -> base.State:
