@@ -122,9 +122,6 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
             ("float32", "bfloat16"),
             "What clients compute in while they train; weights are float32.",
         ),
-        "feedback_fraction": _fraction(
-            0.1, "Share of a client's examples held out for feedback, if the method wants it."
-        ),
         "evaluate_every": _positive(int, 10, "Rounds between evaluations on validation clients."),
         "evaluation_clients": _positive(int, 30, "Validation clients sampled for them, at most."),
         "feedback_clients": _positive(

@@ -1,4 +1,4 @@
-"""Rounds: weighting, faults, penalty, feedback, bytes."""
+"""Rounds: weighting, faults, penalty, bytes."""
 
 from __future__ import annotations
 
@@ -196,26 +196,6 @@ def test_the_penalty_is_added_to_the_loss_and_changes_without_retracing():
     for start, plain, shrunk in zip(weights_of(state), without, with_penalty):
         # One step of SGD: the gradient of 0.25 |w|^2 is 0.5 w.
         np.testing.assert_allclose(shrunk, plain - 0.1 * 0.5 * start, atol=1e-6)
-
-
-def test_feedback_is_that_of_the_received_model_on_held_out_examples():
-    model = make_model()
-    engine = federated.Engine(model, with_feedback=True)
-    train, held_out = make_datasets((16, 8)), make_datasets((5, 3, 9))[:2]
-    state = engine.initialize()
-    result = engine.next(state, train, held_out)
-    assert result.feedback == pytest.approx(federated.evaluate_model(model, held_out))
-    assert result.metrics["num_examples"] == 24
-    plain = federated.Engine(make_model())
-    assert_same_bits(
-        weights_of(result.state), weights_of(plain.next(plain.initialize(), train).state)
-    )
-
-
-def test_feedback_without_held_out_data_is_refused():
-    engine = federated.Engine(make_model(), with_feedback=True)
-    with pytest.raises(UserError, match="held-out data for each of the 2 clients, found 1"):
-        engine.next(engine.initialize(), make_datasets((8, 8)), make_datasets((3,)))
 
 
 def test_a_round_without_clients_is_refused():

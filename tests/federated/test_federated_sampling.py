@@ -82,15 +82,3 @@ def test_a_client_is_cut_to_the_same_examples_in_every_round(clients):
         return {x.tobytes() for batch, _ in dataset.as_numpy_iterator() for x in batch}
 
     assert len(used(0)) == 4 and used(0) == used(1)
-
-
-@pytest.mark.parametrize(("client", "held_out"), [("a", 3), ("b", 0), ("c", 2)])
-def test_held_out_examples_never_train(clients, client, held_out):
-    options = {"batch_size": 3, "seed": 1, "held_out_fraction": 0.25}
-    out = federated.held_out_dataset(clients, client, **options)
-    held = {x.tobytes() for batch, _ in out.as_numpy_iterator() for x in batch}
-    assert len(held) == held_out
-    for round_num in range(3):
-        train = federated.client_dataset(clients, client, epochs=1, round_num=round_num, **options)
-        trained = {x.tobytes() for batch, _ in train.as_numpy_iterator() for x in batch}
-        assert trained and not trained & held

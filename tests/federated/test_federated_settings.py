@@ -77,5 +77,5 @@ def test_epsilon_of_one_full_round_is_near_that_of_the_gaussian_mechanism():
 def test_epsilon_is_refused_where_it_makes_no_sense():
     with pytest.raises(UserError, match="only 'dp'"):
         privacy.epsilon(federated.AggregatorSettings(), rounds=1, num_clients=10)
-    with pytest.raises(UserError, match="at most the 10 clients"):
+    with pytest.raises(UserError, match="at most the 10 training clients"):
         privacy.epsilon(_DP, rounds=1, num_clients=10)

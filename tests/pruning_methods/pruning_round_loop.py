@@ -96,7 +96,6 @@ def run(
                 model=outcome.model,
                 pseudo_gradient=None,
                 train_metrics=metrics,
-                feedback=None,
                 examine=lambda layers: (
                     evaluate(outcome.model),
                     feature_moments(outcome.model, layers),

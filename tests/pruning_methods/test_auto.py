@@ -238,7 +238,6 @@ def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
             model,
             None,
             {"loss": loss, "accuracy": 0.5},
-            None,
             lambda layers: (seen, feature_moments(model, layers)),
             lambda _, mixes: [seen for _ in next(iter(mixes.values()))],
             lambda _: seen,

@@ -23,7 +23,6 @@ def observe(method, state, model, round_num):
         model=model,
         pseudo_gradient=None,
         train_metrics={"loss": 1.0} if round_num else {},
-        feedback=None,
         examine=lambda layers: ({}, {}),
         try_candidates=lambda layers, mixes: [],
         evaluate=lambda candidate: {},
@@ -118,9 +117,7 @@ def test_every_method_of_the_configuration_exists(name):
 
 
 def _first(model):
-    return base.Observation(
-        0, 10, model, None, {}, None, lambda _: ({}, {}), lambda *_: [], lambda _: {}
-    )
+    return base.Observation(0, 10, model, None, {}, lambda _: ({}, {}), lambda *_: [], lambda _: {})
 
 
 def test_an_unknown_method_is_named():

@@ -56,7 +56,6 @@ def test_the_loss_of_a_cut_is_that_of_the_model_it_would_leave(build, downloads_
         model=model,
         pseudo_gradient=None,
         train_metrics={},
-        feedback=None,
         examine=lambda layers: engine.examine(state, datasets, layers),
         try_candidates=lambda layers, mixes: engine.try_candidates(state, datasets, layers, mixes),
         evaluate=evaluate,

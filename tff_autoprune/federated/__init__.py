@@ -11,7 +11,6 @@ from tff_autoprune.federated.engine import Engine, RoundResult
 from tff_autoprune.federated.evaluation import evaluate_model
 from tff_autoprune.federated.sampling import (
     client_dataset,
-    held_out_dataset,
     sample_clients,
 )
 from tff_autoprune.federated.settings import AggregatorSettings, Settings
@@ -23,7 +22,6 @@ __all__ = [
     "Settings",
     "client_dataset",
     "evaluate_model",
-    "held_out_dataset",
     "privacy",
     "runtime",
     "sample_clients",

@@ -95,7 +95,6 @@ def build_client_work(
     settings: Settings,
     *,
     regularizer: Optional[Regularizer] = None,
-    with_feedback: bool = False,
 ) -> tff.learning.templates.ClientWorkProcess:
     """Builds the client work of federated averaging.
 
@@ -104,8 +103,6 @@ def build_client_work(
       settings: Optimizer, schedule, weighting and the rule for batch normalization.
       regularizer: Maps the trainable tensors to a scalar that is added to the loss of a batch,
         times the state's "penalty".
-      with_feedback: Whether clients also evaluate the received model on examples that they hold
-        out; their data is then `OrderedDict(train=..., held_out=...)`.
 
     Returns:
       A process whose state is a dict of scalars: "optimizer" (its hyperparameters), "penalty",
@@ -122,12 +119,7 @@ def build_client_work(
         batch_norm.Statistics.of(stateless.model) if aggregate else batch_norm.Statistics((), ())
     )
     weights_tff_type = weights_type(stateless)
-    sequence_type = tff.SequenceType(tff.types.tensorflow_to_type(batch_spec(stateless.model)))
-    data_type = (
-        tff.types.to_type(collections.OrderedDict(train=sequence_type, held_out=sequence_type))
-        if with_feedback
-        else sequence_type
-    )
+    data_type = tff.SequenceType(tff.types.tensorflow_to_type(batch_spec(stateless.model)))
 
     @tff.tensorflow.computation
     def initial_state():
@@ -200,8 +192,7 @@ def build_client_work(
 
     @tff.tensorflow.computation(state_type, weights_tff_type, data_type)
     @tf.function(autograph=False)
-    def client_update(state, weights, data):
-        dataset = data["train"] if with_feedback else data
+    def client_update(state, weights, dataset):
         update, sums = train(state, weights, dataset)
         update, non_finite = tff.learning.tensor_utils.zero_all_if_any_non_finite(update)
         good = tf.cast(1 - non_finite, tf.float32)
@@ -212,10 +203,6 @@ def build_client_work(
         report = collections.OrderedDict(
             train=sums, non_finite_clients=tf.cast(non_finite, "int32")
         )
-        if with_feedback:
-            report["feedback"] = evaluation_loop(
-                stateless, weights, data["held_out"], from_logits=from_logits
-            )
         result = tff.learning.templates.ClientResult(update=update, update_weight=weight)
         return result, report
 

@@ -45,7 +45,6 @@ class Compiled:
         settings: Settings,
         *,
         regularizer: Optional[Regularizer],
-        with_feedback: bool,
         unknown_widths: bool,
     ) -> None:
         """Traces a model; see `compile_model`."""
@@ -53,7 +52,7 @@ class Compiled:
         self._signature = widths.signature(model)
         self._built: dict[tuple, tff.Computation] = {}
         self.process = process_lib.build_learning_process(
-            self._stateless, settings, regularizer=regularizer, with_feedback=with_feedback
+            self._stateless, settings, regularizer=regularizer
         )
 
     @functools.cached_property
@@ -130,7 +129,6 @@ def compile_model(
     settings: Settings,
     *,
     regularizer: Optional[Regularizer] = None,
-    with_feedback: bool = False,
     unknown_widths: bool = True,
 ) -> Compiled:
     """Traces a model.
@@ -139,17 +137,15 @@ def compile_model(
       model: The model.
       settings: See `process.build_learning_process`.
       regularizer: As there.
-      with_feedback: As there.
       unknown_widths: Whether the trace shall serve narrower versions of the model; it does not if
         the aggregator or a layer needs to know its sizes.
 
     Returns:
       What was traced.
     """
-    options = {"regularizer": regularizer, "with_feedback": with_feedback}
     if unknown_widths and aggregators.takes_unknown_sizes(settings.aggregator):
         try:
-            return Compiled(model, settings, unknown_widths=True, **options)
+            return Compiled(model, settings, regularizer=regularizer, unknown_widths=True)
         except Exception as error:  # Whatever a layer does with a size that is not there.
             logging.info("The network cannot be traced with unknown widths: %s", error)
-    return Compiled(model, settings, unknown_widths=False, **options)
+    return Compiled(model, settings, regularizer=regularizer, unknown_widths=False)

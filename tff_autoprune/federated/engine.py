@@ -39,7 +39,6 @@ class RoundResult:
     Attributes:
       state: The state after the round.
       metrics: "loss", "accuracy" and "num_examples" of training, over clients.
-      feedback: The same of the received model on held-out examples; None without feedback.
       clients: Clients that took part.
       failed_clients: Those of them whose update was not finite and was left out.
       failed: Whether nothing was learned: no client returned a usable update, or the aggregate was
@@ -50,7 +49,6 @@ class RoundResult:
 
     state: State
     metrics: Mapping[str, float]
-    feedback: Optional[Mapping[str, float]]
     clients: int
     failed_clients: int
     failed: bool
@@ -100,7 +98,6 @@ class Engine:
         settings: Optional[Settings] = None,
         *,
         regularizer_fn: Optional[Callable[[tf.keras.Model], Regularizer]] = None,
-        with_feedback: bool = False,
     ):
         """Builds the process for a model.
 
@@ -110,11 +107,9 @@ class Engine:
           regularizer_fn: Called with an architecture; returns a function of the list of trainable
             tensors, which is added to the clients' loss times the strength of `set_penalty`. It
             serves narrower versions of the architecture, too, and so must read sizes from tensors.
-          with_feedback: Whether clients also evaluate the model they receive on held-out examples.
         """
         self.settings = settings or Settings()
         self._regularizer_fn = regularizer_fn
-        self._with_feedback = with_feedback
         self._compile(model, unknown_widths=True)
 
     def _compile(self, model: tf.keras.Model, *, unknown_widths: bool) -> None:
@@ -122,7 +117,6 @@ class Engine:
             model,
             self.settings,
             regularizer=self._regularizer_fn(model) if self._regularizer_fn else None,
-            with_feedback=self._with_feedback,
             unknown_widths=unknown_widths,
         )
         self.model = model
@@ -150,48 +144,29 @@ class Engine:
         """Returns the state with a model's weights; the model must have the same architecture."""
         return state._replace(global_model_weights=evaluation.weights_of(model))
 
-    def next(
-        self,
-        state: State,
-        client_datasets: Sequence[tf.data.Dataset],
-        held_out_datasets: Optional[Sequence[tf.data.Dataset]] = None,
-    ) -> RoundResult:
+    def next(self, state: State, client_datasets: Sequence[tf.data.Dataset]) -> RoundResult:
         """Runs a round.
 
         Args:
           state: The state before it.
           client_datasets: Batches (float32 images, int32 labels) of each client.
-          held_out_datasets: Batches of held-out examples of each client, for feedback.
 
         Returns:
           What the round did.
 
         Raises:
-          UserError: If there are no clients, or held-out data does not fit the engine.
+          UserError: If there are no clients.
         """
         if not client_datasets:
             raise UserError("federated: a round needs at least one client, found none.")
         data = list(client_datasets)
-        if self._with_feedback:
-            if held_out_datasets is None or len(held_out_datasets) != len(data):
-                raise UserError(
-                    "federated: an engine with feedback needs held-out data for each of the"
-                    f" {len(data)} clients, found"
-                    f" {0 if held_out_datasets is None else len(held_out_datasets)}."
-                )
-            data = [
-                collections.OrderedDict(train=train, held_out=held_out)
-                for train, held_out in zip(data, held_out_datasets)
-            ]
         output = self.process.next(state, data)
         report = output.metrics["client_work"]
         failed_clients = int(report["non_finite_clients"])
         rejected = bool(output.metrics["finalizer"]["rejected"])
-        feedback = report.get("feedback")
         return RoundResult(
             state=output.state,
             metrics=process_lib.finalize_metrics(report["train"]),
-            feedback=None if feedback is None else process_lib.finalize_metrics(feedback),
             clients=len(data),
             failed_clients=failed_clients,
             failed=rejected or failed_clients == len(data),

@@ -24,7 +24,6 @@ def build_learning_process(
     settings: Settings,
     *,
     regularizer: Optional[client_work_lib.Regularizer] = None,
-    with_feedback: bool = False,
 ) -> tff.learning.templates.LearningProcess:
     """Builds federated averaging for a model.
 
@@ -32,7 +31,6 @@ def build_learning_process(
       stateless: The model; its present weights are the initial ones.
       settings: Optimizers, aggregator, weighting.
       regularizer: See `build_client_work`.
-      with_feedback: See `build_client_work`.
 
     Returns:
       `initialize: ( -> S@SERVER)`, `next: (<S@SERVER, {D*}@CLIENTS> -> <S@SERVER, M@SERVER>)`.
@@ -48,9 +46,7 @@ def build_learning_process(
         )
 
     weights_type = initial_weights.type_signature.result
-    client_work = client_work_lib.build_client_work(
-        stateless, settings, regularizer=regularizer, with_feedback=with_feedback
-    )
+    client_work = client_work_lib.build_client_work(stateless, settings, regularizer=regularizer)
     update = client_work.next.type_signature.result.result.member
     aggregator = aggregators.build(settings.aggregator).create(update.update, update.update_weight)
     return tff.learning.templates.compose_learning_process(

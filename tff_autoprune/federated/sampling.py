@@ -5,7 +5,6 @@ Both are pure functions of the seed, the round and the client: a resumed run rep
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from typing import Optional
@@ -58,7 +57,6 @@ def client_dataset(
     seed: int,
     round_num: int,
     max_examples: Optional[int] = None,
-    held_out_fraction: float = 0.0,
 ) -> tf.data.Dataset:
     """Returns a client's shuffled batches for a round.
 
@@ -70,55 +68,20 @@ def client_dataset(
       seed: Seed of the run.
       round_num: The round.
       max_examples: Examples used, at most: the same random ones in every round.
-      held_out_fraction: Share of the examples that never trains, see `held_out_dataset`.
 
     Returns:
       A data set of (float32 [b, h, w, c], int32 [b]); it gives the same batches every time.
     """
     images, labels = data.client_arrays(client_data, client_id)
-    chosen, _ = _split(client_id, len(labels), seed, held_out_fraction)
-    chosen = chosen[:max_examples]
+    chosen = _generator(seed, _number(client_id), 0).permutation(len(labels))[:max_examples]
     generator = _generator(seed, _number(client_id), round_num + 1)
     order = np.concatenate([generator.permutation(chosen) for _ in range(epochs)])
     return _batches(images[order], labels[order], batch_size)
 
 
-def held_out_dataset(
-    client_data: tff.simulation.datasets.ClientData,
-    client_id: str,
-    *,
-    batch_size: int,
-    seed: int,
-    held_out_fraction: float,
-) -> tf.data.Dataset:
-    """Returns the examples that a client holds out from training, the same in every round.
-
-    Args:
-      client_data: Yields (image, label).
-      client_id: One of its clients.
-      batch_size: Examples in a batch; the last batch may be smaller.
-      seed: Seed of the run.
-      held_out_fraction: As given to `client_dataset`; a client with one example holds out none.
-
-    Returns:
-      A data set of (float32 [b, h, w, c], int32 [b]), possibly without elements.
-    """
-    images, labels = data.client_arrays(client_data, client_id)
-    _, chosen = _split(client_id, len(labels), seed, held_out_fraction)
-    return _batches(images[chosen], labels[chosen], batch_size)
-
-
 def _number(client_id: str) -> int:
     # Not `hash`, which differs between processes.
     return zlib.crc32(client_id.encode())
-
-
-def _split(
-    client_id: str, count: int, seed: int, held_out_fraction: float
-) -> tuple[np.ndarray, np.ndarray]:
-    order = _generator(seed, _number(client_id), 0).permutation(count)
-    held_out = min(math.ceil(count * held_out_fraction), count - 1)
-    return order[held_out:], order[:held_out]
 
 
 def _batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:

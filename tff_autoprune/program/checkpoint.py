@@ -95,11 +95,6 @@ class CheckpointFolder:
             logging.warning("%s is damaged; trying the checkpoint before it.", path)
         return None
 
-    def clear(self) -> None:
-        """Removes all checkpoints."""
-        for path in self._paths():
-            path.unlink()
-
     def _paths(self) -> list[pathlib.Path]:
         return sorted(self._folder.glob(f"round_*{_SUFFIX}"))
 

@@ -83,7 +83,6 @@ def training_datasets(
     config: Mapping[str, Any],
     *,
     round_num: int,
-    held_out_fraction: float = 0.0,
 ) -> list[tf.data.Dataset]:
     """Returns what clients train on in a round.
 
@@ -92,7 +91,6 @@ def training_datasets(
       client_ids: Those of the cohort.
       config: The run's configuration.
       round_num: The round.
-      held_out_fraction: Share of a client's examples that it does not train on.
 
     Returns:
       For each client its batches (float32 [b, h, w, c], int32 [b]) of all local epochs.
@@ -107,7 +105,6 @@ def training_datasets(
             seed=config["seed"],
             round_num=round_num,
             max_examples=settings["max_examples"],
-            held_out_fraction=held_out_fraction,
         )
         for client_id in client_ids
     ]

@@ -1,8 +1,8 @@
 """The round loop: federated averaging, and the pruning method between rounds.
 
-sample cohort ─> feedback of the received model ─> train ─> aggregate ─> decide ─> record
-      ^                                                                    │
-      └───────────── smaller model, its state carried over <───────────────┘
+sample cohort ─> train ─> aggregate ─> decide ─> record
+      ^                                  │
+      └─ smaller model, its state kept <─┘
 """
 
 from __future__ import annotations
@@ -91,11 +91,6 @@ class Training:
             self._dense,
             federated_settings(config),
             regularizer_fn=self._method.regularizer_fn,
-            with_feedback=self._method.wants_feedback,
-        )
-        # A method that wants no feedback trains on every example.
-        self._held_out_fraction = (
-            config.federated.feedback_fraction if self._method.wants_feedback else 0.0
         )
         self._round_num = 0
         self._state = self._engine.initialize()
@@ -141,7 +136,7 @@ class Training:
         previous_handler = signal.signal(signal.SIGINT, self._interrupt)
         try:
             if self._round_num == 0:
-                self._decide(pseudo_gradient=None, train_metrics={}, feedback=None)
+                self._decide(pseudo_gradient=None, train_metrics={})
             while self._round_num < self._config.federated.rounds and not self.interrupted:
                 self._run_round()
                 due = self._round_num % self._config.federated.checkpoint_every == 0
@@ -226,7 +221,7 @@ class Training:
             "penalty": controls.penalty,
             **{f"filters/{g.name}": g.channels for g in self._groups if g.prunable},
         }
-        self._decide(pseudo_gradient, result.metrics, result.feedback)
+        self._decide(pseudo_gradient, result.metrics)
         validation = self._validate_if_due()
         row["validation_loss"] = validation.get("loss")
         row["validation_accuracy"] = validation.get("accuracy")
@@ -264,24 +259,10 @@ class Training:
         )
 
     def _train_clients(self, client_ids: Sequence[str]) -> federated.RoundResult:
-        train = cohort_lib.training_datasets(
-            self._data.train,
-            client_ids,
-            self._config,
-            round_num=self._round_num,
-            held_out_fraction=self._held_out_fraction,
+        datasets = cohort_lib.training_datasets(
+            self._data.train, client_ids, self._config, round_num=self._round_num
         )
-        held_out = [
-            federated.held_out_dataset(
-                self._data.train,
-                client_id,
-                batch_size=_EVALUATION_BATCH,
-                seed=self._config.seed,
-                held_out_fraction=self._held_out_fraction,
-            )
-            for client_id in (client_ids if self._method.wants_feedback else ())
-        ]
-        return self._engine.next(self._state, train, held_out or None)
+        return self._engine.next(self._state, datasets)
 
     def _validate_if_due(self) -> base.Feedback:
         settings = self._config.federated
@@ -314,7 +295,6 @@ class Training:
         self,
         pseudo_gradient: Optional[Sequence[np.ndarray]],
         train_metrics: base.Feedback,
-        feedback: Optional[base.Feedback],
     ) -> None:
         if self._method_stopped:
             return
@@ -350,7 +330,6 @@ class Training:
             model=self._engine.keras_model(self._state),
             pseudo_gradient=pseudo_gradient,
             train_metrics=train_metrics,
-            feedback=feedback,
             examine=examine,
             try_candidates=try_candidates,
             evaluate=evaluate,

@@ -103,10 +103,6 @@ class Observation:
         round and in the round after a change of architecture.
       train_metrics: Aggregated metrics of the last round's training: "loss", "accuracy",
         "num_examples". Empty before the first round.
-      feedback: "loss", "calibrated_loss" (`federated.losses`), "accuracy", "num_examples" of the
-        model that the last round's clients received, on examples which they hold out from training;
-        measured before they train, so it costs no extra download. None unless the method's
-        `wants_feedback`.
       examine: Asks the held-out clients of `evaluate` about `model`, which they download once: how
         well it does, and what layers read (the arguments and the results of
         `federated.Engine.examine`). A federated computation, whose bytes count as communication.
@@ -123,7 +119,6 @@ class Observation:
     model: tf.keras.Model
     pseudo_gradient: Optional[Sequence[np.ndarray]]
     train_metrics: Mapping[str, float]
-    feedback: Optional[Feedback]
     examine: Callable[[Mapping[str, int]], tuple[Feedback, Mapping[str, np.ndarray]]]
     try_candidates: Callable[[Mapping[str, int], Mapping[str, np.ndarray]], Sequence[Feedback]]
     evaluate: Callable[[tf.keras.Model], Feedback]
@@ -131,9 +126,6 @@ class Observation:
 
 class PruningMethod(abc.ABC):
     """Decides on the server, between rounds, which filters go."""
-
-    #: Whether clients shall evaluate the received model on held-out examples before training.
-    wants_feedback: bool = False
 
     #: Called with each architecture; returns a function of the list of trainable tensors whose
     #: value, times `Controls.penalty`, the clients add to their loss. None: no penalty.
