@@ -103,7 +103,7 @@ def test_the_command_exports(trained_run):
 
 def test_a_damaged_model_file_is_named(trained_run):
     trained_run.pruned_model.write_bytes(b"PK not a model")
-    with pytest.raises(UserError, match=r"pruned\.keras: expected a Keras model"):
+    with pytest.raises(UserError, match=r"^\S*pruned\.keras: expected a Keras model"):
         export.export_run(trained_run, config_lib.load_data, formats_wanted=["float32"])
 
 

@@ -81,7 +81,12 @@ def build(
             f" options; {name!r} is a model of your own."
         )
     if _is_file(name):
-        model = _load(pathlib.Path(name))
+        if not pathlib.Path(name).exists():
+            raise UserError(f"model.name: there is no file {name}.")
+        try:
+            model = _load(pathlib.Path(name))
+        except UserError as error:
+            raise UserError(f"model.name: {error}") from error
     elif ":" in name:
         model = _call(name, input_shape, num_classes)
     else:
@@ -118,12 +123,10 @@ def _is_file(name: str) -> bool:
 
 
 def _load(path: pathlib.Path) -> tf.keras.Model:
-    if not path.exists():
-        raise UserError(f"model.name: there is no file {path}.")
     try:
         return tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        raise UserError(f"model.name: {path} is not a Keras model that loads: {error}") from error
+        raise UserError(f"{path}: expected a Keras model that loads, found: {error}") from error
 
 
 def _import(name: str) -> Callable[..., object]:
