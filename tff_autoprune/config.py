@@ -104,6 +104,9 @@ SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
         "max_examples": _positive(int, None, "Examples used of a client, at most."),
         "client_optimizer": _choice("adam", OPTIMIZERS, "Optimizer on the clients."),
         "client_learning_rate": _positive(float, 1e-3, "Its learning rate."),
+        "client_epsilon": _positive(
+            float, 1e-7, "Adam, AdamW, Yogi on the clients: smaller gradients move less."
+        ),
         "client_learning_rate_schedule": _choice(
             "constant", SCHEDULES, "How the client learning rate falls over the rounds."
         ),

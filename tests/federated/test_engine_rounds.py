@@ -159,6 +159,19 @@ def test_the_learning_rate_follows_its_schedule(schedule):
     np.testing.assert_allclose(np.array(steps) / steps[0], expected, atol=2e-3)
 
 
+@pytest.mark.parametrize(("epsilon", "least", "most"), [(1e-7, 0.99, 1.01), (1e-1, 0.0, 0.5)])
+def test_a_clients_epsilon_holds_back_labels_that_it_does_not_have(epsilon, least, most):
+    settings = federated.Settings(
+        client_optimizer="adam", client_learning_rate=0.01, client_epsilon=epsilon
+    )
+    engine = federated.Engine(make_model(), settings)
+    state = engine.initialize()
+    images, labels = make_arrays(8, seed=0)
+    after = engine.next(state, [_dataset(images, np.zeros_like(labels))]).state
+    bias = np.abs(weights_of(after)[-1] - weights_of(state)[-1])
+    assert least < bias[1:].max() / bias[0] < most
+
+
 @pytest.mark.parametrize("server_optimizer", ["sgd", "adam", "yogi"])
 def test_the_learning_rate_scale_multiplies_the_step(server_optimizer):
     engine = _engine(server_optimizer=server_optimizer)

@@ -18,6 +18,7 @@ from tff_autoprune.federated import privacy
         ({"server_optimizer": None}, r"federated.server_optimizer: .*found None"),
         ({"client_learning_rate": 0}, r"federated.client_learning_rate: .*> 0, found 0"),
         ({"client_learning_rate": float("nan")}, r"federated.client_learning_rate: .*found nan"),
+        ({"client_epsilon": 0.0}, r"federated.client_epsilon: .*> 0, found 0.0"),
         ({"server_learning_rate": -1.0}, r"federated.server_learning_rate: .*found -1.0"),
         ({"server_learning_rate": True}, r"federated.server_learning_rate: .*found True"),
         ({"client_weighting": "size"}, r"federated.client_weighting: .*found 'size'"),

@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from tff_autoprune.federated.settings import Settings
 
 # What Keras has. A client's optimizer starts anew in every round.
-_CLIENT_MOMENTS = {"beta_2": 0.999, "epsilon": 1e-7}
+_CLIENT_BETA_2 = 0.999
 # Reddi et al., "Adaptive Federated Optimization" (arXiv 2003.00295), section 5 and appendix. Adam
 # and Yogi explode while the second moments are still near zero with a smaller epsilon. With a
 # beta_2 of 0.999 one cohort's outlier makes a step three times as long as any other round, and
@@ -36,7 +36,9 @@ ADAPTIVE = ("adam", "adamw", "yogi")
 
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that clients train with."""
-    return _BUILDERS[settings.client_optimizer](settings.client_learning_rate, **_CLIENT_MOMENTS)
+    return _BUILDERS[settings.client_optimizer](
+        settings.client_learning_rate, beta_2=_CLIENT_BETA_2, epsilon=settings.client_epsilon
+    )
 
 
 def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:

@@ -88,6 +88,9 @@ class Settings:
     Attributes:
       client_optimizer: One of `OPTIMIZERS`; starts anew on a client in every round.
       client_learning_rate: Its learning rate.
+      client_epsilon: What adaptive client optimizers add to the root of the second moment. With next
+        to nothing, every weight moves by the learning rate however small its gradient is: also
+        those of labels that the client does not have, which the others then have to mend.
       client_learning_rate_schedule: One of `SCHEDULES`: how the client learning rate falls over
         `total_rounds`; linear and cosine end at a tenth of a percent of it.
       total_rounds: Rounds over which the schedule runs; needed unless it is constant.
@@ -104,6 +107,7 @@ class Settings:
 
     client_optimizer: str = "adam"
     client_learning_rate: float = 1e-3
+    client_epsilon: float = 1e-7
     client_learning_rate_schedule: str = "constant"
     total_rounds: Optional[int] = None
     server_optimizer: str = "sgd"
@@ -133,6 +137,7 @@ class Settings:
         _check_number(
             "federated.server_learning_rate", self.server_learning_rate, least=0, strict=True
         )
+        _check_number("federated.client_epsilon", self.client_epsilon, least=0, strict=True)
         if self.client_learning_rate_schedule != "constant" and not self.total_rounds:
             raise UserError(
                 "federated.rounds: the schedule"

@@ -108,11 +108,10 @@ def carry_optimizer_state(
       initial: The initial state under the new one.
       old_trainable: The old trainable weights; parts of the state shaped like them are moments.
       slice_trainable: Keeps of a list aligned with the trainable weights what survives. None if the
-        architectures have nothing in common: then moments start anew, and so do the scalars that
-        count their age.
+        architectures have nothing in common: then everything starts anew, hyperparameters too.
 
     Returns:
-      The new state. Hyperparameters, which may have been changed, are always kept.
+      The new state. Otherwise hyperparameters, which may have been changed, are kept.
     """
     if slice_trainable is None:
         return initial

@@ -538,6 +538,7 @@ def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
     return federated.Settings(
         client_optimizer=section.client_optimizer,
         client_learning_rate=section.client_learning_rate,
+        client_epsilon=section.client_epsilon,
         client_learning_rate_schedule=section.client_learning_rate_schedule,
         total_rounds=section.rounds,
         server_optimizer=section.server_optimizer,
