@@ -16,8 +16,8 @@ enough for a last phase in which what was found is only trained.
 
 Where. Clients measure it: each dependency group alone leaves out its weakest channels, which puts
 a price on them (`prices`); then those of all groups that lose least for what they save go together
-(`trial`). The cost is the mean of the shares of parameters and of FLOPs. There is no quota per
-layer.
+(`trial`). The cost is the mean of the dense model's parameters and FLOPs that are left, as shares.
+There is no quota per layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
@@ -77,7 +77,7 @@ _MAD_TO_SD = 1.4826
 _NOISE_ROUNDS = 20
 # Rounds that a level of the training loss is the mean of, at most.
 _LEVEL_ROUNDS = 5
-# What a cut shall save, in equal shares.
+# What a cut shall save, each as a share of what the dense model has of it.
 _COSTS = ("parameters", "flops")
 
 
@@ -388,7 +388,7 @@ class AutoPruning(base.PruningMethod):
             return []
         amount = min(room, state["aggressiveness"])
         energies = ranking.energies(groups, model.get_weights())
-        savings = _savings(model, groups)
+        savings = _savings(model, groups, state["dense"])
         selection = ranking.weakest(
             groups, energies, savings, amount, least_left=constants.least_left
         )
@@ -489,9 +489,8 @@ class AutoPruning(base.PruningMethod):
         progress = constants.fall_per_progress * max(learned, 0.0) ** 2
         offered = max(self._tolerance, constants.least_pace_tolerance)
         allowed = max(progress, constants.fall_over_time * time) * offered**constants.pace_exponent
-        now = cost.of(observation.model)
-        falls = [math.log(state["dense"][what] / getattr(now, what)) for what in _COSTS]
-        return 1.0 - math.exp(min(0.0, sum(falls) / len(falls) - allowed))
+        left = _share_left(observation.model, state["dense"])
+        return 1.0 - math.exp(min(0.0, -math.log(left) - allowed))
 
     def _scale_aggressiveness(self, state: base.State, factor: float) -> None:
         constants = self._constants
@@ -592,13 +591,24 @@ def _noise(losses: Sequence[float]) -> float:
     return float(_MAD_TO_SD * np.median(np.abs(second)) / math.sqrt(6))
 
 
-def _savings(model: tf.keras.Model, groups: Sequence[pruning.FilterGroup]) -> dict[str, float]:
-    """Returns the share of the present cost that a channel of each group stands for."""
+def _share_left(model: tf.keras.Model, dense: Mapping[str, float]) -> float:
+    """Returns the mean of a model's shares of what the dense one costs."""
     now = cost.of(model)
+    return sum(getattr(now, what) / dense[what] for what in _COSTS) / len(_COSTS)
+
+
+def _savings(
+    model: tf.keras.Model, groups: Sequence[pruning.FilterGroup], dense: Mapping[str, float]
+) -> dict[str, float]:
+    """Returns the share of the present cost that a channel of each group stands for.
+
+    In units of the dense model: where hardly any FLOPs are left, saving half of them saves little.
+    """
+    left = _share_left(model, dense)
     total = {group.name: 0.0 for group in groups}
     for what in _COSTS:
         for name, saved in cost.per_channel(model, groups, what).items():
-            total[name] += saved / getattr(now, what) / len(_COSTS)
+            total[name] += saved / dense[what] / len(_COSTS) / left
     return total
 
 
