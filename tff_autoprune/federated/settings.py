@@ -88,9 +88,9 @@ class Settings:
     Attributes:
       client_optimizer: One of `OPTIMIZERS`; starts anew on a client in every round.
       client_learning_rate: Its learning rate.
-      client_epsilon: What adaptive client optimizers add to the root of the second moment. With next
-        to nothing, every weight moves by the learning rate however small its gradient is: also
-        those of labels that the client does not have, which the others then have to mend.
+      client_epsilon: What adaptive client optimizers add to the root of the second moment. With
+        next to nothing, every weight moves by the learning rate however small its gradient is:
+        also those of labels that the client does not have, which the others then have to mend.
       client_learning_rate_schedule: One of `SCHEDULES`: how the client learning rate falls over
         `total_rounds`; linear and cosine end at a tenth of a percent of it.
       total_rounds: Rounds over which the schedule runs; needed unless it is constant.
