@@ -383,10 +383,11 @@ class AutoPruning(base.PruningMethod):
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable and g.channels > 1]
         if not groups:
             return [self._stop(state, "every layer is down to a single filter")]
-        room = self._room(state, observation)
+        share_left = _share_left(model, state["dense"])
+        room = self._room(state, observation, share_left)
         if room < constants.least_aggressiveness:
             return []
-        amount = min(room, state["aggressiveness"])
+        amount = share_left * min(room, state["aggressiveness"])
         energies = ranking.energies(groups, model.get_weights())
         savings = _savings(model, groups, state["dense"])
         selection = ranking.weakest(
@@ -481,7 +482,7 @@ class AutoPruning(base.PruningMethod):
         uninformed = 1 - 1 / observation.model.output_shape[-1]
         return math.log(uninformed / max(_level(state["errors"]), 1e-9))
 
-    def _room(self, state: base.State, observation: base.Observation) -> float:
+    def _room(self, state: base.State, observation: base.Observation, share_left: float) -> float:
         """Returns the share of the remaining cost that may go by now."""
         constants, learned = self._constants, self._learned(state, observation)
         time = observation.round_num / observation.total_rounds - constants.start_fraction
@@ -489,8 +490,7 @@ class AutoPruning(base.PruningMethod):
         progress = constants.fall_per_progress * max(learned, 0.0) ** 2
         offered = max(self._tolerance, constants.least_pace_tolerance)
         allowed = max(progress, constants.fall_over_time * time) * offered**constants.pace_exponent
-        left = _share_left(observation.model, state["dense"])
-        return 1.0 - math.exp(min(0.0, -math.log(left) - allowed))
+        return max(0.0, 1.0 - math.exp(-allowed) / share_left)
 
     def _scale_aggressiveness(self, state: base.State, factor: float) -> None:
         constants = self._constants
@@ -600,15 +600,14 @@ def _share_left(model: tf.keras.Model, dense: Mapping[str, float]) -> float:
 def _savings(
     model: tf.keras.Model, groups: Sequence[pruning.FilterGroup], dense: Mapping[str, float]
 ) -> dict[str, float]:
-    """Returns the share of the present cost that a channel of each group stands for.
+    """Returns the share of the dense model's cost that a channel of each group stands for.
 
-    In units of the dense model: where hardly any FLOPs are left, saving half of them saves little.
+    Of the dense one: where hardly any FLOPs are left, saving half of them saves little.
     """
-    left = _share_left(model, dense)
     total = {group.name: 0.0 for group in groups}
     for what in _COSTS:
         for name, saved in cost.per_channel(model, groups, what).items():
-            total[name] += saved / dense[what] / len(_COSTS) / left
+            total[name] += saved / dense[what] / len(_COSTS)
     return total
 
 
