@@ -10,7 +10,8 @@ def get_config():
     config.data.invert = True
     config.model.name = "cnn"
     config.federated.rounds = 80
-    config.federated.client_learning_rate = 6e-3
+    config.federated.client_learning_rate = 3.2e-2
+    config.federated.client_epsilon = 1e-3
     config.federated.client_learning_rate_schedule = "linear"
     config.pruning.method = "auto"
     return config

@@ -178,34 +178,12 @@ def test_the_learning_rate_scale_multiplies_the_step(server_optimizer):
     state = engine.initialize()
     datasets = make_datasets((8,))
     full, half, none = (
-        weights_of(engine.next(engine.set_learning_rate_scales(state, scale), datasets).state)
+        weights_of(engine.next(engine.set_learning_rate_scale(state, scale), datasets).state)
         for scale in (1.0, 0.5, 0.0)
     )
     assert_same_bits(none, weights_of(state))
     for start, a, b in zip(none, full, half):
         np.testing.assert_allclose(b - start, (a - start) / 2, atol=1e-6)
-
-
-@pytest.mark.parametrize("client_optimizer, server_optimizer", [("adam", "sgd"), ("sgd", "yogi")])
-def test_each_tensor_has_a_learning_rate_scale_of_its_own(client_optimizer, server_optimizer):
-    settings = federated.Settings(
-        client_optimizer=client_optimizer,
-        client_learning_rate=0.1,
-        server_optimizer=server_optimizer,
-    )
-    engine = federated.Engine(make_model(), settings)
-    state = engine.initialize()
-    count = len(weights_of(state))
-    scales = [2.0, *[0.0] * (count - 2), 1.0]
-    datasets = [_dataset(*make_arrays(8, seed=0))]  # A single step.
-    after, plain = (
-        weights_of(engine.next(engine.set_learning_rate_scales(state, s), datasets).state)
-        for s in (scales, 1.0)
-    )
-    for number, start in enumerate(weights_of(state)):
-        moved, usually = after[number] - start, plain[number] - start
-        assert np.any(usually)
-        np.testing.assert_allclose(moved, scales[number] * usually, rtol=1e-3, atol=1e-6)
 
 
 def test_the_penalty_is_added_to_the_loss_and_changes_without_retracing():

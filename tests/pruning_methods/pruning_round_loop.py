@@ -51,13 +51,11 @@ class Outcome:
       model: The final model.
       decisions: (round, decision) in order.
       sizes: Parameters after each round's decisions.
-      state: The method's state at the end.
     """
 
     model: tf.keras.Model
     decisions: list
     sizes: list
-    state: base.State = dataclasses.field(default_factory=dict)
 
     def actions(self) -> list[str]:
         return [decision.action.value for _, decision in self.decisions]
@@ -108,7 +106,6 @@ def run(
                 evaluate=evaluate,
             ),
         )
-        outcome.state = state
         for decision in decisions:
             outcome.decisions.append((round_num, decision))
             if decision.action is base.Action.CUT:

@@ -9,7 +9,7 @@ from pruning_round_loop import feature_moments, run
 from tff_autoprune import config as config_lib
 from tff_autoprune import models
 from tff_autoprune.pruning import cost, methods
-from tff_autoprune.pruning.methods import auto, base, learning_rates
+from tff_autoprune.pruning.methods import auto, base
 from tff_autoprune.pruning.methods import budget as budget_lib
 
 ROUNDS = 60
@@ -23,12 +23,6 @@ def learning(round_num, model):
     """A training loss that falls steadily and knows nothing of the model."""
     del model
     return 2.0 * 0.97**round_num
-
-
-def assert_rates_suit(outcome, dense):
-    before, now = map(learning_rates.fan_ins, (dense, outcome.model))
-    scales = auto.AutoPruning().controls(outcome.state).learning_rate_scales
-    assert scales == learning_rates.learning_rate_scales(before, now)
 
 
 def needs(parameters):
@@ -143,7 +137,6 @@ def test_a_cut_that_does_not_heal_is_taken_back(rise, intervals):
     assert restore == cut + intervals * 2
     later = [r for r in outcome.rounds(base.Action.CUT) if r > restore]
     assert not later or later[0] == restore + intervals * 2  # It is not tried again at once.
-    assert_rates_suit(outcome, model)
 
 
 @pytest.mark.parametrize("held_out, kept", [(1.0, False), (0.7, True)])
@@ -234,8 +227,7 @@ def test_the_cost_falls_no_faster_than_the_network_learns():
 def test_the_penalty_grows_while_the_loss_falls_and_is_halved_when_it_rises():
     method, model = auto.AutoPruning(), cnn()
     state = method.initialize(model)
-    controls = method.controls(state)
-    assert controls.penalty == 0 and set(controls.learning_rate_scales) == {1}
+    assert method.controls(state) == base.Controls(penalty=0.0, learning_rate_scale=1.0)
     shares = []
     seen = {"calibrated_loss": 1.0, "accuracy": 0.5}
     losses = [2.0, 1.8, 1.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.95, 0.9, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
@@ -270,8 +262,13 @@ def test_a_budget_is_met(what):
     )
     assert 0.98 * target <= getattr(cost.of(outcome.model), what) <= target
     assert len(outcome.rounds(base.Action.CUT)) > 2  # Gradually.
-    assert_rates_suit(outcome, model)
     assert outcome.actions()[-1] == "stop"
+
+
+def test_the_learning_rate_grows_as_the_network_narrows():
+    method = auto.AutoPruning()
+    state = {**method.initialize(cnn()), "width": 2.0, "dense_width": 8.0}
+    assert method.controls(state).learning_rate_scale == pytest.approx(4)
 
 
 @pytest.mark.parametrize("field", ["target_parameters", "target_flops", "target_bytes"])

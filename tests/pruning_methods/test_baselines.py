@@ -85,14 +85,13 @@ def test_uniform_cuts_the_same_share_once_and_inherits():
     assert left < kept
 
 
-def test_uniform_learns_at_the_rates_that_suit_the_widths():
+def test_uniform_learns_at_the_rate_that_suits_the_width():
     model = cnn()
     method = uniform.UniformPruning(fraction=0.5, round_num=0)
     state = method.initialize(model)
-    assert set(method.controls(state).learning_rate_scales) == {1}
+    assert method.controls(state).learning_rate_scale == 1
     state, _ = method.step(state, _first(model))
-    # The first kernel reads the picture; biases read nothing.
-    assert method.controls(state).learning_rate_scales == (1, 1, 2, 1, 2, 1)
+    assert method.controls(state).learning_rate_scale == pytest.approx(2)
 
 
 @pytest.mark.parametrize("share", [0.7, 0.2])
@@ -114,7 +113,7 @@ def test_every_method_of_the_configuration_exists(name):
     method = methods.create(name, settings)
     state = method.initialize(cnn((16, 24)))
     assert method.step(state, _first(cnn((16, 24))))[0] is not None
-    assert all(scale > 0 for scale in method.controls(state).learning_rate_scales)
+    assert method.controls(state).learning_rate_scale > 0
 
 
 def _first(model):

@@ -105,8 +105,8 @@ def build_client_work(
         times the state's "penalty".
 
     Returns:
-      A process whose state is a dict: "optimizer" (its hyperparameters), "penalty" and
-      "round_num". The update is `OrderedDict(trainable=initial - final)`,
+      A process whose state is a dict of scalars: "optimizer" (its hyperparameters), "penalty",
+      "learning_rate_scale" and "round_num". The update is `OrderedDict(trainable=initial - final)`,
       plus "non_trainable" if the model has such weights. A client whose update is not finite has
       weight 0 and counts in the measurement "non_finite_clients".
     """
@@ -123,11 +123,11 @@ def build_client_work(
 
     @tff.tensorflow.computation
     def initial_state():
-        scalars = tuple(tf.TensorSpec((), tf.float32) for _ in stateless.trainable)
-        hparams = optimizer.get_hparams(optimizer.initialize(scalars))
+        hparams = optimizer.get_hparams(optimizer.initialize(tf.TensorSpec((), tf.float32)))
         return collections.OrderedDict(
             optimizer=tf.nest.map_structure(tf.constant, hparams),
             penalty=tf.constant(0.0),
+            learning_rate_scale=tf.constant(1.0),
             round_num=tf.constant(0),
         )
 
@@ -142,7 +142,11 @@ def build_client_work(
     def train(state, weights, dataset):
         hparams = state["optimizer"].copy()
         rate_key = tff.learning.optimizers.LEARNING_RATE_KEY
-        hparams[rate_key] *= optimizers.schedule_factor(settings, state["round_num"])
+        hparams[rate_key] = (
+            hparams[rate_key]
+            * state["learning_rate_scale"]
+            * optimizers.schedule_factor(settings, state["round_num"])
+        )
         optimizer_state = optimizer.set_hparams(
             optimizer.initialize(optimizers.specs_of(weights.trainable)), hparams
         )
@@ -225,13 +229,18 @@ def build_client_work(
 
     @tff.tensorflow.computation(state_type)
     def get_hparams(state):
-        return collections.OrderedDict(state["optimizer"], penalty=state["penalty"])
+        return collections.OrderedDict(
+            state["optimizer"],
+            penalty=state["penalty"],
+            learning_rate_scale=state["learning_rate_scale"],
+        )
 
     @tff.tensorflow.computation(state_type, get_hparams.type_signature.result)
     def set_hparams(state, hparams):
         return collections.OrderedDict(
             optimizer=collections.OrderedDict((k, hparams[k]) for k in state["optimizer"]),
             penalty=hparams["penalty"],
+            learning_rate_scale=hparams["learning_rate_scale"],
             round_num=state["round_num"],
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -308,7 +308,7 @@ class Engine:
         initial = self.initialize()
         return initial._replace(
             distributor=state_lib.carry_matching(state.distributor, initial.distributor),
-            client_work=state_lib.carry_matching(state.client_work, initial.client_work),
+            client_work=state.client_work,
             aggregator=state_lib.carry_matching(state.aggregator, initial.aggregator),
             finalizer=state_lib.carry_optimizer_state(
                 state.finalizer,
@@ -348,27 +348,24 @@ class Engine:
 
     def set_penalty(self, state: State, strength: float) -> State:
         """Returns the state with another strength of the regularizer, without retracing."""
-        client_work = _with(state.client_work, "penalty", np.float32(strength))
-        return state._replace(client_work=client_work)
+        return self._set_client_scalar(state, "penalty", strength)
 
-    def set_learning_rate_scales(
-        self, state: State, scales: Union[float, Sequence[float]]
-    ) -> State:
-        """Returns the state with other factors on the learning rate.
+    def set_learning_rate_scale(self, state: State, scale: float) -> State:
+        """Returns the state with another factor on the learning rate.
 
         It is that of the clients, unless the server's optimizer is adaptive: then it is the
         server's, since such an optimizer takes the scale of the clients' updates out again.
-
-        Args:
-          state: The state.
-          scales: One for each trainable tensor, or a single one.
         """
-        count = len(state.global_model_weights.trainable)
-        value = np.full(count, scales, np.float32)
-        if self.settings.server_optimizer in optimizers.ADAPTIVE:
-            return state._replace(finalizer=_with(state.finalizer, optimizers.SCALES, value))
-        optimizer = _with(state.client_work["optimizer"], optimizers.SCALES, value)
-        return state._replace(client_work=_with(state.client_work, "optimizer", optimizer))
+        if self.settings.server_optimizer not in optimizers.ADAPTIVE:
+            return self._set_client_scalar(state, "learning_rate_scale", scale)
+        finalizer = state.finalizer.copy()
+        finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)
+        return state._replace(finalizer=finalizer)
+
+    def _set_client_scalar(self, state: State, name: str, value: float) -> State:
+        client_work = state.client_work.copy()
+        client_work[name] = np.float32(value)
+        return state._replace(client_work=client_work)
 
     def state_to_arrays(self, state: State) -> dict[str, np.ndarray]:
         """Returns the state as a flat dict of arrays, bit exact."""
@@ -377,8 +374,3 @@ class Engine:
     def state_from_arrays(self, arrays: Mapping[str, Any]) -> State:
         """Undoes `state_to_arrays` for the present architecture."""
         return state_lib.from_arrays(self.initialize(), arrays)
-
-
-def _with(mapping: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
-    """Returns a mapping of the same type and order with another value."""
-    return type(mapping)((k, value if k == key else v) for k, v in mapping.items())

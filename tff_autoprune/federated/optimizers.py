@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Callable, Sequence
+from typing import Union
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -36,71 +34,16 @@ _BUILDERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
 ADAPTIVE = ("adam", "adamw", "yogi")
 
 
-# Where an optimizer's state has them.
-SCALES = "learning_rate_scales"
-
-
-class _RateForEach(tff.learning.optimizers.Optimizer):
-    """An optimizer whose learning rate is multiplied by a factor of each tensor's own.
-
-    Its state is that of the optimizer with "learning_rate_scales" besides, float32 [tensors], which
-    counts as a hyperparameter. The tensors must come as a tuple.
-    """
-
-    def __init__(self, optimizer: tff.learning.optimizers.Optimizer) -> None:
-        self._optimizer = optimizer
-
-    def initialize(self, specs: Sequence[Any]) -> Mapping[str, Any]:
-        state = self._optimizer.initialize(specs)
-        return collections.OrderedDict(state, **{SCALES: np.ones(len(specs), np.float32)})
-
-    def next(
-        self, state: Mapping[str, Any], weights: Sequence[Any], gradients: Sequence[Any]
-    ) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
-        rate_key = tff.learning.optimizers.LEARNING_RATE_KEY
-        shared = {k: v for k, v in state.items() if not isinstance(v, tuple) and k != SCALES}
-        moments = {k: v for k, v in state.items() if isinstance(v, tuple)}
-        results = []
-        for number, (weight, gradient) in enumerate(zip(weights, gradients)):
-            one = collections.OrderedDict(
-                (k, (moments[k][number],) if k in moments else shared[k])
-                for k in state
-                if k != SCALES
-            )
-            one[rate_key] = shared[rate_key] * state[SCALES][number]
-            results.append(self._optimizer.next(one, (weight,), (gradient,)))
-        new = collections.OrderedDict(state)
-        for key in new:
-            if key in moments:
-                new[key] = tuple(one[key][0] for one, _ in results)
-            elif key in shared and key != rate_key and results:
-                new[key] = results[0][0][key]
-        return new, tuple(updated for _, (updated,) in results)
-
-    def get_hparams(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        hparams = self._optimizer.get_hparams(state)
-        return collections.OrderedDict(hparams, **{SCALES: state[SCALES]})
-
-    def set_hparams(
-        self, state: Mapping[str, Any], hparams: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        return collections.OrderedDict((k, hparams.get(k, v)) for k, v in state.items())
-
-
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that clients train with."""
-    return _RateForEach(
-        _BUILDERS[settings.client_optimizer](
-            settings.client_learning_rate, beta_2=_CLIENT_BETA_2, epsilon=settings.client_epsilon
-        )
+    return _BUILDERS[settings.client_optimizer](
+        settings.client_learning_rate, beta_2=_CLIENT_BETA_2, epsilon=settings.client_epsilon
     )
 
 
 def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that the server applies to the aggregated update."""
-    return _RateForEach(
-        _BUILDERS[settings.server_optimizer](settings.server_learning_rate, **_SERVER_MOMENTS)
-    )
+    return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, **_SERVER_MOMENTS)
 
 
 class _SpecOfTensor:

@@ -193,8 +193,8 @@ class Training:
         self._round_num += 1
         controls = self._method.controls(self._method_state)
         self._state = self._engine.set_penalty(self._state, controls.penalty)
-        self._state = self._engine.set_learning_rate_scales(
-            self._state, controls.learning_rate_scales or 1.0
+        self._state = self._engine.set_learning_rate_scale(
+            self._state, controls.learning_rate_scale
         )
         weights_before = self._trainable_weights()
         parameters, model_bytes = self._cost.parameters, self._cost.bytes

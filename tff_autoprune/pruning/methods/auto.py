@@ -16,8 +16,8 @@ enough for a last phase in which what was found is only trained.
 
 Where. Clients measure it: each dependency group alone leaves out its weakest channels, which puts
 a price on them (`prices`); then those of all groups that lose least for what they save go together
-(`trial`). The cost is the root mean square of two shares: what is left of the dense model's
-parameters, and of its FLOPs. There is no quota per layer.
+(`trial`). The cost is the mean of the dense model's parameters and FLOPs that are left, as shares.
+There is no quota per layer.
 
 Without loss. Survivors take over what removed channels gave the next layer (`compensation`), by
 what clients tell of the layers' inputs, and inherit all weights and optimizer state.
@@ -60,10 +60,11 @@ import numpy as np
 
 from tff_autoprune import pruning
 from tff_autoprune.pruning import cost
-from tff_autoprune.pruning.methods import base, latency, learning_rates, prices, ranking
+from tff_autoprune.pruning.methods import base, latency, prices, ranking
 from tff_autoprune.pruning.methods import budget as budget_lib
 from tff_autoprune.pruning.methods.device_profile import DeviceProfile
 from tff_autoprune.pruning.methods.trial import Trial
+from tff_autoprune.pruning.methods.width import learning_rate_scale, width
 from tff_autoprune.pruning.penalty import group_lasso
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class AutoPruning(base.PruningMethod):
           UserError: If the budget is less than what the smallest version of the model costs, or
             the latency profile is not that of the model.
         """
-        dense, fan_ins, profile = cost.of(model), learning_rates.fan_ins(model), None
+        dense, dense_width, profile = cost.of(model), width(model), None
         if self._latency_profile is not None:
             profile = dataclasses.asdict(DeviceProfile.read(self._latency_profile, model))
         state = {
@@ -228,9 +229,9 @@ class AutoPruning(base.PruningMethod):
             "cuts": 0,
             "spent": 0.0,
             "spent_before": 0.0,
-            "dense_fan_ins": fan_ins,
-            "fan_ins": fan_ins,
-            "fan_ins_before": fan_ins,
+            "dense_width": dense_width,
+            "width": dense_width,
+            "width_before": dense_width,
         }
         if self._budget is not None:
             self._measured_budget(state).check_reachable(model)
@@ -246,9 +247,9 @@ class AutoPruning(base.PruningMethod):
         )
 
     def controls(self, state: base.State) -> base.Controls:
-        """Returns the penalty, and learning rates that suit the widths."""
-        scales = learning_rates.learning_rate_scales(state["dense_fan_ins"], state["fan_ins"])
-        return base.Controls(penalty=state["penalty"], learning_rate_scales=scales)
+        """Returns the penalty, and a learning rate that suits the width."""
+        scale = learning_rate_scale(state["dense_width"], state["width"])
+        return base.Controls(penalty=state["penalty"], learning_rate_scale=scale)
 
     def step(
         self, state: base.State, observation: base.Observation
@@ -364,7 +365,7 @@ class AutoPruning(base.PruningMethod):
             losses=state["losses"][:-since],
             errors=state["errors"][:-since],
             spent=state["spent_before"],
-            fan_ins=state["fan_ins_before"],
+            width=state["width_before"],
             cuts=state["cuts"] - 1,
         )
         self._scale_aggressiveness(state, constants.gentler)
@@ -382,14 +383,13 @@ class AutoPruning(base.PruningMethod):
         groups = [g for g in pruning.find_filter_groups(model) if g.prunable and g.channels > 1]
         if not groups:
             return [self._stop(state, "every layer is down to a single filter")]
-        shares = _shares_left(model, state["dense"])
-        cost_left = _cost(shares)
-        room = self._room(state, observation, cost_left)
+        share_left = _share_left(model, state["dense"])
+        room = self._room(state, observation, share_left)
         if room < constants.least_aggressiveness:
             return []
-        amount = cost_left * min(room, state["aggressiveness"])
+        amount = share_left * min(room, state["aggressiveness"])
         energies = ranking.energies(groups, model.get_weights())
-        savings = _savings(model, groups, state["dense"], shares)
+        savings = _savings(model, groups, state["dense"])
         selection = ranking.weakest(
             groups, energies, savings, amount, least_left=constants.least_left
         )
@@ -482,7 +482,7 @@ class AutoPruning(base.PruningMethod):
         uninformed = 1 - 1 / observation.model.output_shape[-1]
         return math.log(uninformed / max(_level(state["errors"]), 1e-9))
 
-    def _room(self, state: base.State, observation: base.Observation, cost_left: float) -> float:
+    def _room(self, state: base.State, observation: base.Observation, share_left: float) -> float:
         """Returns the share of the remaining cost that may go by now."""
         constants, learned = self._constants, self._learned(state, observation)
         time = observation.round_num / observation.total_rounds - constants.start_fraction
@@ -490,7 +490,7 @@ class AutoPruning(base.PruningMethod):
         progress = constants.fall_per_progress * max(learned, 0.0) ** 2
         offered = max(self._tolerance, constants.least_pace_tolerance)
         allowed = max(progress, constants.fall_over_time * time) * offered**constants.pace_exponent
-        return max(0.0, 1.0 - math.exp(-allowed) / cost_left)
+        return max(0.0, 1.0 - math.exp(-allowed) / share_left)
 
     def _scale_aggressiveness(self, state: base.State, factor: float) -> None:
         constants = self._constants
@@ -553,8 +553,8 @@ class AutoPruning(base.PruningMethod):
             cuts=state["cuts"] + 1,
             refusals=0,
             spent_before=state["spent"],
-            fan_ins_before=state["fan_ins"],
-            fan_ins=learning_rates.fan_ins(observation.model, selection),
+            width_before=state["width"],
+            width=width(observation.model, selection),
         )
         return base.Decision(
             base.Action.CUT,
@@ -591,32 +591,23 @@ def _noise(losses: Sequence[float]) -> float:
     return float(_MAD_TO_SD * np.median(np.abs(second)) / math.sqrt(6))
 
 
-def _shares_left(model: tf.keras.Model, dense: Mapping[str, float]) -> dict[str, float]:
-    """Returns what a model has of the dense one's parameters and FLOPs, as shares."""
+def _share_left(model: tf.keras.Model, dense: Mapping[str, float]) -> float:
+    """Returns the mean of a model's shares of what the dense one costs."""
     now = cost.of(model)
-    return {what: getattr(now, what) / dense[what] for what in _COSTS}
-
-
-def _cost(shares: Mapping[str, float]) -> float:
-    """Returns the root mean square of shares: the larger ones count for more."""
-    return math.sqrt(sum(share**2 for share in shares.values()) / len(shares))
+    return sum(getattr(now, what) / dense[what] for what in _COSTS) / len(_COSTS)
 
 
 def _savings(
-    model: tf.keras.Model,
-    groups: Sequence[pruning.FilterGroup],
-    dense: Mapping[str, float],
-    shares: Mapping[str, float],
+    model: tf.keras.Model, groups: Sequence[pruning.FilterGroup], dense: Mapping[str, float]
 ) -> dict[str, float]:
-    """Returns by how much the cost falls for a channel of each group: its derivative.
+    """Returns the share of the dense model's cost that a channel of each group stands for.
 
-    Where hardly any FLOPs are left but many parameters, saving half of the FLOPs saves little.
+    Of the dense one: where hardly any FLOPs are left, saving half of them saves little.
     """
     total = {group.name: 0.0 for group in groups}
-    for what, share in shares.items():
-        weight = share / (len(shares) * _cost(shares))
+    for what in _COSTS:
         for name, saved in cost.per_channel(model, groups, what).items():
-            total[name] += weight * saved / dense[what]
+            total[name] += saved / dense[what] / len(_COSTS)
     return total
 
 

@@ -83,11 +83,11 @@ class Controls:
 
     Attributes:
       penalty: Strength of the group-lasso term in the clients' loss; 0 is off.
-      learning_rate_scales: A factor on the learning rate for each trainable tensor; empty for 1.
+      learning_rate_scale: Multiplies the learning rate (see `Engine.set_learning_rate_scale`).
     """
 
     penalty: float = 0.0
-    learning_rate_scales: tuple[float, ...] = ()
+    learning_rate_scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from tff_autoprune import pruning
 from tff_autoprune.pruning import cost, importance
 from tff_autoprune.pruning.methods import base, budget
-from tff_autoprune.pruning.methods.learning_rates import fan_ins, learning_rate_scales
+from tff_autoprune.pruning.methods.width import learning_rate_scale, width
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -47,13 +47,13 @@ class UniformPruning(base.PruningMethod):
         """
         if self._target_parameters is not None:
             budget.counted("parameters", self._target_parameters).check_reachable(model)
-        dense = fan_ins(model)
-        return {"dense_fan_ins": dense, "fan_ins": dense}
+        dense_width = width(model)
+        return {"dense_width": dense_width, "width": dense_width}
 
     def controls(self, state: base.State) -> base.Controls:
-        """Returns learning rates that suit the widths."""
-        scales = learning_rate_scales(state["dense_fan_ins"], state["fan_ins"])
-        return base.Controls(learning_rate_scales=scales)
+        """Returns a learning rate that suits the width."""
+        scale = learning_rate_scale(state["dense_width"], state["width"])
+        return base.Controls(learning_rate_scale=scale)
 
     def step(
         self, state: base.State, observation: base.Observation
@@ -72,7 +72,7 @@ class UniformPruning(base.PruningMethod):
         if not selection:
             return state, [stop]
         reason = f"the weakest {fraction:.1%} of every group"
-        state = {**state, "fan_ins": fan_ins(model, selection)}
+        state = {**state, "width": width(model, selection)}
         return state, [base.Decision(base.Action.CUT, reason, selection=selection), stop]
 
 
