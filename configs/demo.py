@@ -10,6 +10,7 @@ def get_config():
     config.data.invert = True
     config.model.name = "cnn"
     config.federated.rounds = 80
+    # The recipe of configs/fontwriters.py, which says why.
     config.federated.client_learning_rate = 3.2e-2
     config.federated.client_epsilon = 1e-3
     config.federated.client_learning_rate_schedule = "linear"
