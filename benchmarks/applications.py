@@ -178,14 +178,14 @@ def time_in_turns(model: Any, selection: Any, repeats: int) -> dict[str, float]:
     """Returns the medians of cutting and of copying a model, measured in turns."""
     import tensorflow as tf
 
-    from tff_autoprune import pruning
+    from tff_autoprune import surgery
 
     def clone() -> None:
         tf.keras.models.clone_model(model).set_weights(model.get_weights())
 
     cuts, clones = [], []
     for _ in range(repeats):
-        cuts.append(seconds(lambda: pruning.remove_filters(model, selection)))
+        cuts.append(seconds(lambda: surgery.remove_filters(model, selection)))
         clones.append(seconds(clone))
     cut, copy = statistics.median(cuts), statistics.median(clones)
     return {"median_cut_s": cut, "median_clone_s": copy, "cut_per_clone": cut / copy}
@@ -195,7 +195,7 @@ def measure(name: str, seed: int, profiler: bool, repeats: int) -> dict[str, Any
     """Prunes one model; returns a row of the table."""
     import numpy as np
 
-    from tff_autoprune import pruning
+    from tff_autoprune import surgery
 
     size = image_size(name)
     started = time.perf_counter()
@@ -203,17 +203,17 @@ def measure(name: str, seed: int, profiler: bool, repeats: int) -> dict[str, Any
     row: dict[str, Any] = {"model": name, "image": size}
     row["build_s"] = time.perf_counter() - started
     generator = np.random.default_rng(seed)
-    groups = pruning.find_filter_groups(model)
+    groups = surgery.find_filter_groups(model)
     selection = {
         group.name: generator.permutation(group.channels)[: group.channels // 2]
         for group in groups
         if group.prunable
     }
-    before = pruning.cost.of(model)
+    before = surgery.cost.of(model)
     weights_mib = before.bytes / 2**20
     forget_peak()
     resident, started = resident_mib(), time.perf_counter()
-    removal = pruning.plan_removal(model, selection)
+    removal = surgery.plan_removal(model, selection)
     row["plan_s"] = time.perf_counter() - started
     smaller = removal.apply()
     row["cut_s"] = time.perf_counter() - started
@@ -221,14 +221,14 @@ def measure(name: str, seed: int, profiler: bool, repeats: int) -> dict[str, Any
     row["cut_mib"] = resident_mib(peak=True) - resident
     row["peak_per_model"] = (weights_mib + row["cut_mib"]) / weights_mib
     images = random_images(model, 2, generator)
-    row["difference"] = pruning.difference(removal, smaller, images)
+    row["difference"] = surgery.difference(removal, smaller, images)
     full, half = model(images).numpy(), smaller(images).numpy()
     row["effect"] = float(np.abs(full - half).max() / np.abs(full).max())
     row["spread"] = float(np.abs(half[0] - half[1]).max() / np.abs(half).max())
     row["groups"] = len(groups)
     row["prunable_groups"] = sum(group.prunable for group in groups)
     row["prunable_filters"] = prunable_share(model, groups)
-    after = pruning.cost.of(smaller)
+    after = surgery.cost.of(smaller)
     row.update(
         parameters=before.parameters,
         parameters_after=after.parameters,

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from tff_autoprune import cli
+from tff_autoprune import cli, runtime
 
 _MODELS = flags.DEFINE_list(
     "models", ["big", "small", "resnet", "inception"], "Networks: big, small, resnet, inception."
@@ -91,7 +91,7 @@ def _metrics():
 def _engine(name: str, precision: str = "float32") -> Callable[[], None]:
     from tff_autoprune import federated
 
-    federated.runtime.start()
+    runtime.start()
     settings = federated.Settings(
         client_optimizer="sgd", client_learning_rate=_LEARNING_RATE, client_precision=precision
     )
@@ -162,7 +162,7 @@ def _keras_fit(name: str) -> Callable[[], None]:
 def _engine_evaluate(name: str) -> Callable[[], None]:
     from tff_autoprune import federated
 
-    federated.runtime.start()
+    runtime.start()
     model, datasets = _build(name), _datasets(_EVALUATION_CLIENTS, epochs=1)
     return lambda: federated.evaluate_model(model, datasets)
 

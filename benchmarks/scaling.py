@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tff_autoprune import cli
+from tff_autoprune import cli, runtime
 
 _CLIENTS = flags.DEFINE_list("clients", ["10", "50", "200"], "Clients in a round.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds that are measured for each.", lower_bound=1)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
 
     from tff_autoprune import federated, models
 
-    federated.runtime.start()
+    runtime.start()
     engine = federated.Engine(models.build("cnn", input_shape=_SHAPE, num_classes=_CLASSES))
     state = engine.initialize()
 

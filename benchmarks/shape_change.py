@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tff_autoprune import cli
+from tff_autoprune import cli, runtime
 
 _MODELS = flags.DEFINE_list("models", ["cnn", "resnet", "inception"], "Networks.")
 _AGGREGATOR = flags.DEFINE_string("aggregator", "mean", "Aggregator.")
@@ -32,7 +32,7 @@ def _measure(name: str) -> dict[str, object]:
     import numpy as np
     import tensorflow as tf
 
-    from tff_autoprune import federated, models, pruning
+    from tff_autoprune import federated, models, surgery
 
     model = models.build(name, input_shape=_SHAPE, num_classes=_CLASSES)
     settings = federated.Settings(
@@ -59,8 +59,8 @@ def _measure(name: str) -> dict[str, object]:
     for number in range(_CHANGES.value):
         normal.append(timed_round())
         model = engine.keras_model(state)
-        groups = [g for g in pruning.find_filter_groups(model) if g.prunable]
-        removal = pruning.plan_removal(model, {groups[number % len(groups)].name: [0]})
+        groups = [g for g in surgery.find_filter_groups(model) if g.prunable]
+        removal = surgery.plan_removal(model, {groups[number % len(groups)].name: [0]})
         smaller = removal.apply()
         began = time.perf_counter()
         state = engine.replace_model(state, smaller, removal)
@@ -78,9 +78,8 @@ def _measure(name: str) -> dict[str, object]:
 def main(argv: Sequence[str]) -> None:
     """Measures all networks and prints the JSON."""
     del argv
-    from tff_autoprune import federated
 
-    federated.runtime.start()
+    runtime.start()
     print(json.dumps({name: _measure(name) for name in _MODELS.value}, indent=1))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli
+from tff_autoprune.export import benchmark as export_benchmark
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.")
 _ROUNDS = flags.DEFINE_integer(
@@ -39,10 +40,9 @@ def main(argv: Sequence[str]) -> None:
     """Benchmarks; see the module."""
     del argv
     cli.require(_RUN_DIR, "name the run directory, e.g. --run_dir=runs/demo.")
-    from tff_autoprune import benchmark
     from tff_autoprune.run_directory import RunDirectory
 
-    benchmark.benchmark_run(
+    export_benchmark.benchmark_run(
         RunDirectory(_RUN_DIR.value), _ROUNDS.value, _RUNS.value, _THREADS.value, _print_result
     )
 

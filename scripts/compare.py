@@ -20,6 +20,8 @@ from absl import flags
 from tff_autoprune import cli
 from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
+from tff_autoprune.program import comparison
+from tff_autoprune.report import table
 
 _CONFIG = flags.DEFINE_string("config", None, "A file of configs/.")
 _METHODS = flags.DEFINE_list("methods", ["none", "paper", "uniform", "auto"], "Methods to compare.")
@@ -42,7 +44,6 @@ def main(argv: Sequence[str]) -> None:
     train_flags = [f"--config={pathlib.Path(_CONFIG.value).resolve()}", *argv[1:]]
     for method in _METHODS.value:
         config_lib.read_arguments([*train_flags, f"--config.pruning.method={method}"])
-    from tff_autoprune import comparison
 
     plan = comparison.Plan(
         train_flags=train_flags,
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         out=pathlib.Path(_OUT.value),
     )
     comparison.execute(plan, jobs=_JOBS.value, report=lambda line: print(line, file=sys.stderr))
-    print(comparison.write(plan).to_string())
+    print(table.write(plan).to_string())
 
 
 if __name__ == "__main__":

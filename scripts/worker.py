@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
 
     import tensorflow as tf
 
-    from tff_autoprune.federated.execution import remote, worker
+    from tff_autoprune.runtime import remote, worker
 
     # One thread a client: the bits of a result do not depend on the machine's number of cores.
     tf.config.threading.set_intra_op_parallelism_threads(1)

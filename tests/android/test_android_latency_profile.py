@@ -7,12 +7,12 @@ from conftest import QUICK
 
 from android_bench import cli
 from tff_autoprune import config as config_lib
-from tff_autoprune import models, pruning
+from tff_autoprune import models, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.export import conversion
-from tff_autoprune.pruning.methods import budget as budget_lib
-from tff_autoprune.pruning.methods import create, ranking
-from tff_autoprune.pruning.methods.device_profile import DeviceProfile
+from tff_autoprune.program.device_profile import DeviceProfile
+from tff_autoprune.search import budget as budget_lib
+from tff_autoprune.search import create, ranking
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def result(attach, program, model, tmp_path):
 
 
 def half_of(model):
-    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
-    return pruning.remove_filters(model, {g.name: range(g.channels // 2) for g in groups})
+    groups = [group for group in surgery.find_filter_groups(model) if group.prunable]
+    return surgery.remove_filters(model, {g.name: range(g.channels // 2) for g in groups})
 
 
 def test_latency_follows_the_layers(result, model):
@@ -46,10 +46,10 @@ def test_latency_follows_the_layers(result, model):
     narrow = profile.latency_ms(half_of(model))
     assert profile.rest_ms < narrow < 0.6 * measured
 
-    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
+    groups = [group for group in surgery.find_filter_groups(model) if group.prunable]
     saved = profile.savings(model, groups, measured)
     for group in groups:
-        without = pruning.remove_filters(model, {group.name: [0]})
+        without = surgery.remove_filters(model, {group.name: [0]})
         saves = measured - profile.latency_ms(without)
         # Layers that compute nothing save a little besides.
         assert 0 < saved[group.name] <= saves * (1 + 1e-6) < 2 * saved[group.name]
@@ -59,11 +59,11 @@ def test_a_budget_on_the_device_is_met(result, model):
     profile = DeviceProfile.read(str(result), model)
     target = 0.4 * profile.latency_ms(model)
     budget = budget_lib.Budget("latency_ms", target, profile.latency_ms, profile.savings)
-    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
+    groups = [group for group in surgery.find_filter_groups(model) if group.prunable]
     energies = ranking.energies(groups, model.get_weights())
     selection, reached = budget_lib.fit(budget, model, groups, energies)
     assert 0.98 * target <= reached <= target
-    assert profile.latency_ms(pruning.remove_filters(model, selection)) == reached
+    assert profile.latency_ms(surgery.remove_filters(model, selection)) == reached
 
 
 def test_a_configuration_names_the_profile(result, model):

@@ -12,7 +12,7 @@ from tff_autoprune import data
 if sys.version_info < (3, 10):
     pytest.skip("the drawings need Python 3.10", allow_module_level=True)
 
-from tff_autoprune.data import avatars
+from tff_autoprune.data.rendered import avatars
 
 
 @pytest.fixture(scope="module")

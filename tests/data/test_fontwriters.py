@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tff_autoprune import data
-from tff_autoprune.data import font_families, fontwriters, glyphs
 from tff_autoprune.data.label_names import CHARACTERS
+from tff_autoprune.data.rendered import font_families, fontwriters, glyphs
 
 PARTS = ("train", "validation", "test")
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tff_autoprune import federated
-
 
 @pytest.fixture(scope="package", autouse=True)
 def runtime():
-    federated.runtime.start()
+    runtime.start()
     yield
-    federated.runtime.stop()
+    runtime.stop()

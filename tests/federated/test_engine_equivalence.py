@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from federated_doubles import make_datasets, weights_of
 
-from tff_autoprune import federated, models
+from tff_autoprune import federated, models, runtime
 
 _SHAPE = (28, 28, 1)
 _CLASSES = 10
@@ -108,7 +108,7 @@ def test_three_rounds_equal_those_of_the_stock_runtime(name, optimizer):
         )
         for child in children.stdout.split():
             os.kill(int(child), signal.SIGKILL)
-        federated.runtime.start()
+        runtime.start()
     _assert_equivalent(name, optimizer, stock)
 
 

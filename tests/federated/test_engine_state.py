@@ -23,7 +23,7 @@ def _settings(aggregator="mean", **fields):
 
 
 class _Removal:
-    """Removes the last filters of `make_model`, as `pruning.Removal` does."""
+    """Removes the last filters of `make_model`, as `surgery.Removal` does."""
 
     def __init__(self, kept):
         self._first, self._second = kept
@@ -79,7 +79,7 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from federated_doubles import make_datasets, make_model, weights_of
 from tff_autoprune import federated
-federated.runtime.start()
+runtime.start()
 engine = federated.Engine(make_model(normalization="batch"))
 state = engine.initialize()
 for _ in range(2):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_autoprune import federated, models, pruning
+from tff_autoprune import federated, models, surgery
 from tff_autoprune.errors import UserError
-from tff_autoprune.pruning.methods import compensation
+from tff_autoprune.search import compensation
 
 CLASSES = 5
 NETWORKS = [
@@ -28,7 +28,7 @@ def _clients(shape, sizes=(9, 4)):
 
 
 def _layers(model):
-    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
+    groups = [group for group in surgery.find_filter_groups(model) if group.prunable]
     return groups, {r.layer: r.places for r in compensation.readers(model, groups)}
 
 
@@ -55,7 +55,7 @@ def test_moments_are_those_of_all_clients_pooled_before_and_after_a_cut(network,
             np.testing.assert_allclose(
                 moments[layer], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
             )
-        removal = pruning.plan_removal(present, {group.name: [0] for group in groups[:2]})
+        removal = surgery.plan_removal(present, {group.name: [0] for group in groups[:2]})
         state = engine.replace_model(state, removal.apply(), removal)
 
 
@@ -76,7 +76,7 @@ def test_a_candidate_does_as_the_smaller_model_does(network, shape, options):
     }
     tried = engine.try_candidates(state, datasets, layers, stacked)
     for chosen, mix, feedback in zip(selections, mixes, tried):
-        removal = pruning.plan_removal(model, chosen)
+        removal = surgery.plan_removal(model, chosen)
         smaller = removal.apply()
         weights = compensation.compensate(found, model.get_weights(), mix)
         smaller.set_weights(removal.slice_weights(weights))
@@ -91,7 +91,7 @@ def test_every_reader_of_a_reference_network_is_examined():
             member.layer
             for group in groups
             for member in group.members
-            if member.role == pruning.Role.CONSUMER
+            if member.role == surgery.Role.CONSUMER
         }
         assert set(layers) == reading
 

@@ -20,9 +20,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from federated_doubles import assert_same_bits, make_datasets, make_model, weights_of
 
-from tff_autoprune import federated
+from tff_autoprune import federated, runtime
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated.execution import remote, worker
+from tff_autoprune.runtime import remote, worker
 
 _SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "worker.py"
 _SIZES = (20, 15, 10, 5, 12, 9)
@@ -31,7 +31,7 @@ _SIZES = (20, 15, 10, 5, 12, 9)
 @pytest.fixture(autouse=True)
 def local_again():
     yield
-    federated.runtime.start()
+    runtime.start()
 
 
 def _train(aggregator="mean", rounds=2):
@@ -69,9 +69,9 @@ def _worker_process(*arguments, prefix=()):
 def test_two_workers_give_the_bits_of_a_local_run(aggregator):
     local = _train(aggregator)
     with _serving() as first, _serving() as second:
-        federated.runtime.start(workers=[first, second])
+        runtime.start(workers=[first, second])
         spread = _train(aggregator)
-        federated.runtime.stop()
+        runtime.stop()
     assert_same_bits(local[0], spread[0])
     assert local[1:] == spread[1:]
 
@@ -91,21 +91,21 @@ def _kill_in_a_round(process):
 def test_a_worker_that_is_killed_is_reported_and_replaced(caplog, kill):
     local = _train(rounds=3)
     with _worker_process("--bind=127.0.0.1:0") as (process, first), _serving() as second:
-        federated.runtime.start(workers=[first, second])
+        runtime.start(workers=[first, second])
         engine = federated.Engine(make_model(normalization="batch"))
         state = engine.next(engine.initialize(), make_datasets(_SIZES)).state
 
         kill(process)
         for _ in range(2):
             state = engine.next(state, make_datasets(_SIZES)).state
-        federated.runtime.stop()
+        runtime.stop()
     assert_same_bits(local[0], weights_of(state))
     assert f"Worker {first} is gone" in caplog.text
 
 
 def test_no_worker_left_is_one_clear_error():
     with _worker_process("--bind=127.0.0.1:0") as (process, address):
-        federated.runtime.start(workers=[address])
+        runtime.start(workers=[address])
         engine = federated.Engine(make_model())
         state = engine.initialize()
         process.kill()
@@ -117,7 +117,7 @@ def test_no_worker_left_is_one_clear_error():
 def test_a_worker_that_is_not_there_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(remote, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(UserError, match=r"workers: 127.0.0.1:1 does not answer"):
-        federated.runtime.start(workers=["127.0.0.1:1"])
+        runtime.start(workers=["127.0.0.1:1"])
 
 
 def test_a_failure_in_a_clients_graph_names_the_worker():
@@ -131,10 +131,10 @@ def test_a_failure_in_a_clients_graph_names_the_worker():
         return tff.federated_map(fails, data)
 
     with _serving() as address:
-        federated.runtime.start(workers=[address])
+        runtime.start(workers=[address])
         with pytest.raises(RuntimeError, match=rf"(?s){address}.*no such luck"):
             everywhere([tf.data.Dataset.range(3).map(lambda x: tf.cast(x, tf.int32))])
-        federated.runtime.stop()
+        runtime.stop()
 
 
 def test_stock_tff_can_use_a_worker():
@@ -215,14 +215,14 @@ def test_a_worker_with_certificates_serves_only_those_who_have_one(tmp_path, mon
     ours, theirs = _certificates(tmp_path / "ours"), _certificates(tmp_path / "theirs")
     local = _train(rounds=1)
     with _serving(tls=ours) as address:
-        federated.runtime.start(workers=[address], tls=ours)
+        runtime.start(workers=[address], tls=ours)
         assert_same_bits(local[0], _train(rounds=1)[0])
-        federated.runtime.stop()
+        runtime.stop()
         monkeypatch.setattr(remote, "_CONNECT_SECONDS", 1)
         stranger = remote.Tls(ours.certificate_authority, theirs.certificate, theirs.key)
         for tls in (None, theirs, stranger):
             with pytest.raises(UserError, match="does not answer"):
-                federated.runtime.start(workers=[address], tls=tls)
+                runtime.start(workers=[address], tls=tls)
 
 
 def test_a_missing_certificate_is_one_clear_error(tmp_path):
@@ -290,7 +290,7 @@ def test_a_local_run_listens_nowhere_and_starts_no_process():
         control.bind(("127.0.0.1", 0))
         control.listen()
         assert _own_sockets() & _listening_inodes()
-    federated.runtime.start()
+    runtime.start()
     _train(rounds=1)
     assert not _own_sockets() & _listening_inodes()
     children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
@@ -346,7 +346,7 @@ def test_a_worker_in_another_network_gives_the_bits_of_a_local_run(namespace):
     prefix = ("ip", "netns", "exec", namespace)
     arguments = (f"--bind={_GUEST}:0", "--allow_network")
     with _worker_process(*arguments, prefix=prefix) as (_, first), _serving() as second:
-        federated.runtime.start(workers=[first, second])
+        runtime.start(workers=[first, second])
         spread = _train(rounds=1)
-        federated.runtime.stop()
+        runtime.stop()
     assert_same_bits(local[0], spread[0])

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tff_autoprune import benchmark, data, export, files
 from tff_autoprune import config as config_lib
+from tff_autoprune import data, export, files
+from tff_autoprune.export import benchmark as export_benchmark
 from tff_autoprune.run_directory import RunDirectory
 
 ROUNDS = 16
@@ -271,6 +272,6 @@ def exported(factory: pytest.TempPathFactory) -> pathlib.Path:
         path = factory.mktemp("exported") / "run"
         shutil.copytree(trained(factory), path)
         export.export_run(RunDirectory(path), config_lib.load_data)
-        benchmark.benchmark_run(RunDirectory(path))
+        export_benchmark.benchmark_run(RunDirectory(path))
         _MADE["exported"] = path
     return _MADE["exported"]

@@ -3,16 +3,16 @@ import xml.etree.ElementTree as ET
 import pytest
 import tensorflow as tf
 
-from tff_autoprune import models, pruning
-from tff_autoprune.pruning import cost
+from tff_autoprune import models, surgery
 from tff_autoprune.report import architecture, architecture_svg
+from tff_autoprune.surgery import cost
 
 SHAPES = {"cnn": (28, 28, 1), "resnet": (84, 84, 3), "inception": (28, 28, 1)}
 
 
 def halved(model):
-    groups = [group for group in pruning.find_filter_groups(model) if group.prunable]
-    return pruning.remove_filters(model, {g.name: list(range(g.channels // 2)) for g in groups})
+    groups = [group for group in surgery.find_filter_groups(model) if group.prunable]
+    return surgery.remove_filters(model, {g.name: list(range(g.channels // 2)) for g in groups})
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))

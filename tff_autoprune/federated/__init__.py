@@ -6,13 +6,10 @@ state = engine.next(state, client_datasets).state
 state = engine.replace_model(state, smaller_model, removal)
 """
 
-from tff_autoprune.federated import privacy, runtime
+from tff_autoprune.federated import privacy
 from tff_autoprune.federated.engine import Engine, RoundResult
 from tff_autoprune.federated.evaluation import evaluate_model
-from tff_autoprune.federated.sampling import (
-    client_dataset,
-    sample_clients,
-)
+from tff_autoprune.federated.sampling import client_dataset, sample_clients
 from tff_autoprune.federated.settings import AggregatorSettings, Settings
 
 __all__ = [
@@ -23,6 +20,5 @@ __all__ = [
     "client_dataset",
     "evaluate_model",
     "privacy",
-    "runtime",
     "sample_clients",
 ]

@@ -26,7 +26,7 @@ State = tff.learning.templates.LearningAlgorithmState
 
 
 class Removal(Protocol):
-    """What a removal of filters tells about the weights (`pruning.Removal`)."""
+    """What a removal of filters tells about the weights (`surgery.Removal`)."""
 
     def slice_trainable(self, values: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Keeps of arrays shaped like the old trainable weights what survives."""
@@ -71,8 +71,8 @@ class Engine:
         architecture that it ran.
 
     Example:
-    >>> from tff_autoprune import data, federated, models, pruning
-    >>> federated.runtime.start()
+    >>> from tff_autoprune import data, federated, models, runtime, surgery
+    >>> runtime.start()
     >>> clients = data.load("digits").train
     >>> model = models.build("cnn", input_shape=(8, 8, 1), num_classes=10, filters=(4,))
     >>> engine = federated.Engine(model, federated.Settings(client_learning_rate=0.01))
@@ -86,7 +86,7 @@ class Engine:
 
     Cut a filter and go on with everything that was learned:
 
-    >>> removal = pruning.plan_removal(engine.keras_model(result.state), {"conv_1": [2]})
+    >>> removal = surgery.plan_removal(engine.keras_model(result.state), {"conv_1": [2]})
     >>> state = engine.replace_model(result.state, removal.apply(), removal)
     >>> engine.next(state, batches).state.global_model_weights.trainable[0].shape
     (5, 5, 1, 3)

@@ -4,6 +4,6 @@ Sizes, kernels and paddings follow Nguyen, Le, Avila, "Automatic Structured Prun
 Architecture in Federated Learning" (arXiv 2411.01759).
 """
 
-from tff_autoprune.models.registry import build, load_trained, names
+from tff_autoprune.models.builder import build, load_trained, names
 
 __all__ = ["build", "load_trained", "names"]

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import data, federated, pruning
+from tff_autoprune import data, federated, surgery
 from tff_autoprune.program import cohort
 from tff_autoprune.program.training import federated_settings
-from tff_autoprune.pruning import cost, methods
+from tff_autoprune.search import methods
+from tff_autoprune.surgery import cost
 
 
 def describe(config: ml_collections.ConfigDict) -> str:
@@ -33,7 +34,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
     model = config_lib.build_model(config, loaded.spec)
     methods.create(config.pruning.method, config.pruning).initialize(model)  # Says what is wrong.
     sizes = cost.of(model)
-    groups = pruning.find_filter_groups(model)
+    groups = surgery.find_filter_groups(model)
     prunable = [group for group in groups if group.prunable]
     settings = config.federated
     per_round = 2 * sizes.bytes * settings.clients_per_round
@@ -43,7 +44,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f"Model {config.model.name}: {sizes.parameters:,} parameters,"
             f" {sizes.flops / 1e6:.2f} MFLOP, {sizes.bytes:,} bytes\n{sizes.table.to_string()}",
             f"Filter groups: {len(prunable)} of {len(groups)} can be pruned\n"
-            f"{pruning.groups_table(groups).to_string(index=False)}",
+            f"{surgery.groups_table(groups).to_string(index=False)}",
             f"Pruning: {config.pruning.method} may remove filters of"
             f" {', '.join(group.name for group in prunable) or 'nothing'}",
             f"Traffic with the dense model: {per_round / 1e6:.2f} MB a round,"

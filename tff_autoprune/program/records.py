@@ -15,7 +15,7 @@ import pandas as pd
 import tensorflow_federated as tff
 
 from tff_autoprune import files
-from tff_autoprune.pruning.methods.base import Decision
+from tff_autoprune.search.base import Decision
 
 METRICS_COLUMNS = (
     "round",

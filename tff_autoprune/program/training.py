@@ -22,16 +22,16 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, pruning
+from tff_autoprune import federated, files, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
 from tff_autoprune.program import records as records_lib
 from tff_autoprune.program import tensorboard
 from tff_autoprune.program.progress import Progress
-from tff_autoprune.pruning import cost, methods
-from tff_autoprune.pruning.methods import base
 from tff_autoprune.run_directory import RunDirectory
+from tff_autoprune.search import base, methods
+from tff_autoprune.surgery import cost
 
 _PACKAGES = (
     "tensorflow",
@@ -377,7 +377,7 @@ class Training:
         if decision.weights is not None:
             model = tf.keras.models.clone_model(model)
             model.set_weights(decision.weights)
-        removal = pruning.plan_removal(model, decision.selection)
+        removal = surgery.plan_removal(model, decision.selection)
         smaller = removal.apply()
         if decision.reinitialize:
             generator = np.random.SeedSequence(
@@ -397,7 +397,7 @@ class Training:
 
     def _architecture_changed(self) -> None:
         model = self._engine.keras_model(self._state)
-        self._groups = pruning.find_filter_groups(model)
+        self._groups = surgery.find_filter_groups(model)
         self._cost = cost.of(model)
 
     def _trainable_weights(self) -> list[np.ndarray]:

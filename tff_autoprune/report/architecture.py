@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tff_autoprune.pruning import cost
+from tff_autoprune.surgery import cost
 
 _MERGED_KINDS = {"Concatenate": "concatenate", "Add": "add"}
 _SHORT_KINDS = {

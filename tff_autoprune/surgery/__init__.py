@@ -1,0 +1,47 @@
+"""Surgery on any Keras model: dependency groups, cost, removal.
+
+from tff_autoprune import surgery
+
+groups = surgery.find_filter_groups(model)
+smaller = surgery.remove_filters(model, {"conv2d": [0, 3, 5]})
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Where each public name lives. Looked up when first used, so that importing this package (command
+# line tools do, for the names of the methods) does not import TensorFlow.
+_PUBLIC = {
+    "FilterGroup": "groups",
+    "Member": "groups",
+    "find_filter_groups": "groups",
+    "groups_table": "groups",
+    "Role": "roles",
+    "FixedBoundaryWarning": "trace",
+    "Removal": "removal",
+    "difference": "equivalence",
+    "silenced_weights": "equivalence",
+    "plan_removal": "removal",
+    "remove_filters": "removal",
+    "register_activation": "layer_rules",
+    "register_layer": "layer_rules",
+    "register_operator": "layer_rules",
+    "cost": "",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _PUBLIC[name]
+    if not module:
+        return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
