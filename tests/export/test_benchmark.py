@@ -75,10 +75,6 @@ def test_statistics_are_a_function_of_the_seed():
         latency_statistics.compare(dense, pruned, seed=seed) for seed in (4, 4, 5)
     )
     assert first == again != other
-        dense, pruned, seed=4
-    )
-        dense, pruned, seed=5
-    )
 
 
 def test_a_run_without_exports_says_what_to_do(trained_run):
