@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from tff_autoprune import cli, runtime
+from tff_autoprune import cli
 from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.run_directory import RunDirectory
 
@@ -57,7 +57,7 @@ def _fine_tuning(settings: dict[str, Any]) -> Any:
     """Returns what trains a model for int8 with the settings of the run."""
     import ml_collections
 
-    from tff_autoprune import export
+    from tff_autoprune import export, runtime
     from tff_autoprune.program.training import federated_settings
 
     def print_round(round_num: int, metrics: Mapping[str, float]) -> None:

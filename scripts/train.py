@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from tff_autoprune import cli, runtime
+from tff_autoprune import cli
 from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     tls_files = (_TLS_CA.value, _TLS_CERTIFICATE.value, _TLS_KEY.value)
     if any(tls_files) and not all(tls_files):
         raise UserError("--tls_ca, --tls_certificate and --tls_key must be given together.")
-    from tff_autoprune import program
+    from tff_autoprune import program, runtime
     from tff_autoprune.runtime import remote
 
     tls = remote.Tls(*tls_files) if all(tls_files) else None

@@ -122,7 +122,7 @@ def test_another_process_with_one_core_renders_the_same():
     code = (
         "import os, hashlib, numpy as np\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
-        "from tff_autoprune.data import font_families, fontwriters\n"
+        "from tff_autoprune.data.rendered import font_families, fontwriters\n"
         "a = fontwriters.render(10, 4, font_families.families())\n"
         "j = b''.join(np.ascontiguousarray(a[k]).tobytes() for k in sorted(a))\n"
         "print(hashlib.sha256(j).hexdigest())\n"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tff_autoprune import runtime
+
 
 @pytest.fixture(scope="package", autouse=True)
-def runtime():
+def running():
     runtime.start()
     yield
     runtime.stop()
