@@ -1,9 +1,10 @@
-"""Surgery on any Keras model: dependency groups, cost, removal.
+"""Surgery on any Keras model: dependency groups, cost, removal, factorization.
 
 from tff_autoprune import surgery
 
 groups = surgery.find_filter_groups(model)
 smaller = surgery.remove_filters(model, {"conv2d": [0, 3, 5]})
+narrow = surgery.factorize(model, {"conv2d": surgery.Factorization("spatial", rank=12)})
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ _PUBLIC = {
     "silenced_weights": "equivalence",
     "plan_removal": "removal",
     "remove_filters": "removal",
+    "Candidate": "factor_layers",
+    "Factorization": "factor_layers",
+    "FactorizationPlan": "factorization",
+    "candidates": "factor_layers",
+    "factorize": "factorization",
+    "lost_energy": "decomposition",
+    "max_rank": "factor_layers",
+    "refusal": "factor_layers",
+    "plan_factorization": "factorization",
+    "singular_values": "factor_layers",
     "register_activation": "layer_rules",
     "register_layer": "layer_rules",
     "register_operator": "layer_rules",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
 
 import tensorflow as tf
 from keras.src.engine import functional
@@ -19,11 +19,18 @@ class Rebuilder:
     Args:
       trace: Knows which settings and call arguments follow from the channels that are left.
       kept: Tells for channel numbers which positions stay.
+      replacements: New layers, in order, that take the place of a layer, by its id.
     """
 
-    def __init__(self, trace: Trace, kept: Kept) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        kept: Kept,
+        replacements: Optional[Mapping[int, Sequence[tf.keras.layers.Layer]]] = None,
+    ) -> None:
         self._trace = trace
         self._kept = kept
+        self._replacements = replacements or {}
         self._copies: dict[int, tf.keras.layers.Layer] = {}
 
     def copy(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
@@ -31,6 +38,20 @@ class Rebuilder:
         if id(layer) not in self._copies:
             self._copies[id(layer)] = self._copier(layer)(layer)
         return self._copies[id(layer)]
+
+    def pairs(self) -> list[tuple[tf.keras.layers.Layer, tf.keras.layers.Layer]]:
+        """Returns the layers that have been copied, nested models left out, with their copies."""
+        layers = self._trace.model._flatten_layers(include_self=False, recursive=True)
+        return [
+            (layer, self._copies[id(layer)])
+            for layer in layers
+            if id(layer) in self._copies and not getattr(layer, "_is_graph_network", False)
+        ]
+
+    def _successors(self, layer: tf.keras.layers.Layer) -> Sequence[tf.keras.layers.Layer]:
+        if id(layer) in self._replacements:
+            return self._replacements[id(layer)]
+        return [self.copy(layer)]
 
     def _copier(self, layer: Any) -> Callable[[Any], Any]:
         if isinstance(layer, tf.keras.Sequential) and layer._is_graph_network:
@@ -42,13 +63,7 @@ class Rebuilder:
         return self._layer
 
     def _layer(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        config = layer.get_config()
-        for name, value in config.items():
-            # Functions pass as they are, so that they need not be registered with Keras.
-            function = getattr(layer, name, None) if "activation" in name else None
-            is_function = callable(function) and not isinstance(function, tf.keras.layers.Layer)
-            if is_function and not isinstance(value, str):
-                config[name] = function
+        config = configuration(layer)
         for edit in self._trace.settings.get(id(layer), ()):
             edit(config, self._kept)
         return type(layer).from_config(config)
@@ -60,7 +75,8 @@ class Rebuilder:
 
     def _sequential(self, model: tf.keras.Sequential) -> tf.keras.Sequential:
         layers = model._flatten_layers(include_self=False, recursive=False)
-        new = tf.keras.Sequential([self.copy(layer) for layer in layers], name=model.name)
+        new_layers = [new for layer in layers for new in self._successors(layer)]
+        new = tf.keras.Sequential(new_layers, name=model.name)
         if not new._is_graph_network:
             # The input shape was not declared but found at the first call.
             new.build(self.copy(model._input_layers[0]).input_shape[0])
@@ -84,9 +100,10 @@ class Rebuilder:
                 (node.call_args, node.call_kwargs),
             )
             args, kwargs = self._arguments(node, args, kwargs)
-            layer = self.copy(node.layer)
-            created[layer.name] = layer
-            outputs = layer(*args, **kwargs)
+            for layer in self._successors(node.layer):
+                created[layer.name] = layer
+                outputs = layer(*args, **kwargs)
+                args, kwargs = [outputs], {}
             for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(outputs)):
                 tensors[id(old)] = new
         inputs, outputs = tf.nest.map_structure(
@@ -127,3 +144,17 @@ class Rebuilder:
             place = args if isinstance(name, int) else kwargs
             place[name] = edit(place[name], self._kept)
         return tuple(args), kwargs
+
+
+def configuration(layer: tf.keras.layers.Layer) -> dict[str, Any]:
+    """Returns a layer's configuration; functions pass as they are.
+
+    So that activation functions of the user's own need not be registered with Keras.
+    """
+    config = layer.get_config()
+    for name, value in config.items():
+        function = getattr(layer, name, None) if "activation" in name else None
+        is_function = callable(function) and not isinstance(function, tf.keras.layers.Layer)
+        if is_function and not isinstance(value, str):
+            config[name] = function
+    return config

@@ -1,0 +1,313 @@
+"""Factorized layers: exact at full rank, nested in rank, everything else inherited."""
+
+import numpy as np
+import pruning_models
+import pytest
+import tensorflow as tf
+
+from tff_autoprune import surgery
+from tff_autoprune.errors import UserError
+from tff_autoprune.surgery import Factorization
+from tff_autoprune.surgery.decomposition import KINDS
+
+L = tf.keras.layers
+
+
+def single(layer, shape):
+    """Returns a model of one layer 'own' between an input and a reader."""
+    i = L.Input(shape)
+    x = L.ReLU()(layer(i))
+    return pruning_models.randomized(tf.keras.Model(i, L.Dense(3, name="head")(L.Flatten()(x))))
+
+
+LAYERS = {
+    "conv1d": (lambda: L.Conv1D(7, 3, name="own"), (9, 4)),
+    "conv1d_causal": (lambda: L.Conv1D(7, 3, padding="causal", name="own"), (9, 4)),
+    "conv1d_strided": (lambda: L.Conv1D(7, 3, 2, padding="same", name="own"), (9, 4)),
+    "conv1d_dilated": (lambda: L.Conv1D(7, 3, dilation_rate=2, name="own"), (9, 4)),
+    "conv2d": (lambda: L.Conv2D(7, 3, name="own"), (8, 9, 4)),
+    "conv2d_same": (lambda: L.Conv2D(7, (3, 5), padding="same", name="own"), (8, 9, 4)),
+    "conv2d_strided": (lambda: L.Conv2D(7, 3, 2, "same", name="own"), (8, 9, 4)),
+    "conv2d_strides": (lambda: L.Conv2D(7, (4, 3), (2, 3), "same", name="own"), (8, 9, 4)),
+    "conv2d_valid": (lambda: L.Conv2D(7, (4, 3), (2, 3), name="own"), (8, 9, 4)),
+    "conv2d_dilated": (lambda: L.Conv2D(7, 3, dilation_rate=(2, 2), name="own"), (8, 9, 4)),
+    "conv2d_dilated_same": (
+        lambda: L.Conv2D(7, 3, dilation_rate=(1, 3), padding="same", name="own"),
+        (8, 9, 4),
+    ),
+    "conv2d_1x1": (lambda: L.Conv2D(7, 1, name="own"), (8, 9, 4)),
+    "conv2d_7x1": (lambda: L.Conv2D(7, (3, 1), padding="same", name="own"), (8, 9, 4)),
+    "conv2d_gray": (lambda: L.Conv2D(7, 5, activation="tanh", name="own"), (8, 9, 1)),
+    "conv2d_no_bias": (lambda: L.Conv2D(7, 3, use_bias=False, name="own"), (8, 9, 4)),
+    "conv3d": (lambda: L.Conv3D(5, 3, name="own"), (5, 5, 6, 3)),
+    "conv3d_same": (lambda: L.Conv3D(5, (3, 2, 3), (1, 2, 1), "same", name="own"), (5, 5, 6, 3)),
+    "conv1d_transposed": (lambda: L.Conv1DTranspose(7, 3, 2, name="own"), (6, 4)),
+    "conv2d_transposed": (lambda: L.Conv2DTranspose(7, 3, 2, "same", name="own"), (4, 5, 4)),
+    "conv2d_transposed_valid": (lambda: L.Conv2DTranspose(5, (2, 3), 3, name="own"), (4, 5, 4)),
+    "conv2d_transposed_padded": (
+        lambda: L.Conv2DTranspose(5, 3, (2, 3), "same", output_padding=(1, 2), name="own"),
+        (4, 5, 4),
+    ),
+    "conv3d_transposed": (lambda: L.Conv3DTranspose(4, 3, 2, "same", name="own"), (3, 3, 4, 3)),
+    "dense": (lambda: L.Dense(7, "relu", name="own"), (5,)),
+    "dense_on_images": (lambda: L.Dense(4, name="own"), (5, 5, 6)),
+}
+
+
+def ways():
+    for name, (make, shape) in LAYERS.items():
+        layer = make()
+        layer.build((None, *shape))
+        for kind in KINDS:
+            if not surgery.refusal(layer, kind):
+                yield name, kind
+
+
+def inputs_of(model, number=3, seed=0):
+    shape = (number, *model.input_shape[1:])
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def relative(expected, found):
+    expected, found = np.asarray(expected), np.asarray(found)
+    return np.abs(expected - found).max() / np.abs(expected).max()
+
+
+def covariance(channels, seed=0):
+    mix = np.random.default_rng(seed).normal(size=(channels, channels))
+    return mix @ mix.T
+
+
+@pytest.mark.parametrize(("name", "kind"), ways())
+def test_the_new_network_computes_what_was_planned(name, kind):
+    tf.keras.backend.clear_session()
+    make, shape = LAYERS[name]
+    model = single(make(), shape)
+    x = inputs_of(model)
+    expected = model(x)
+    full = surgery.max_rank(model.get_layer("own"), kind)
+    moments = {"own": covariance(shape[-1])}
+    means = {"own": 0.3 * np.sqrt(np.diag(moments["own"]))}
+
+    wide = surgery.factorize(model, {"own": Factorization(kind, full)}, moments)
+    assert relative(expected, wide(x)) <= 1e-5
+    assert [layer.name for layer in wide.layers if "own" in layer.name] == ["own_rank", "own"]
+
+    # The old architecture can stand in for the new one.
+    rank = -(-full // 2)
+    plan = surgery.plan_factorization(model, {"own": Factorization(kind, rank)}, moments, means)
+    narrow = plan.apply()(x)
+    weights = model.get_weights()
+    model.set_weights(plan.weights_in_place())
+    assert relative(narrow, model(x)) <= 1e-5
+    assert rank == full or relative(expected, narrow) > 1e-4
+    model.set_weights(weights)
+
+    # Ranks are channels: the first ones of a higher rank are those of a lower.
+    groups = {group.name: group for group in surgery.find_filter_groups(wide)}
+    if kind == "depthwise":
+        assert "own_rank" not in groups
+        return
+    group = groups["own_rank"]
+    assert group.prunable and group.channels == full
+    assert {member.layer for member in group.members} == {"own_rank", "own"}
+    cut = surgery.remove_filters(wide, {"own_rank": range(rank, full)})
+    same = surgery.factorize(model, {"own": Factorization(kind, rank)}, moments)
+    for one, other in zip(cut.get_weights(), same.get_weights()):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def outputs_of(model, x, name):
+    layer = model.get_layer(name)
+    return tf.keras.Model(model.inputs, layer.output)(x).numpy()
+
+
+def read_by(model, x, name):
+    """Returns second moments and means of what a layer reads."""
+    seen = tf.keras.Model(model.inputs, model.get_layer(name).input)(x).numpy()
+    seen = seen.reshape(-1, seen.shape[-1])
+    return seen.T @ seen / len(seen), seen.mean(axis=0)
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("b", "channel"), ("c", "dense")])
+def test_moments_and_means_lessen_the_error_of_the_output(layer, kind):
+    mix = np.random.default_rng(1).normal(size=(12, 12)) * np.geomspace(3, 0.03, 12)
+    x = (np.random.default_rng(2).normal(size=(400, 4, 4, 12)) @ mix + 0.5).astype(np.float32)
+    i = L.Input((4, 4, 12))
+    y = L.Dense(9, name="c")(L.Conv2D(12, 1, name="b")(i))
+    model = pruning_models.randomized(tf.keras.Model(i, y))
+    moments, means = read_by(model, x, layer)
+    plan = {layer: Factorization(kind, 3)}
+    errors = []
+    for told in ((), ({layer: moments},), ({layer: moments}, {layer: means})):
+        lost = outputs_of(model, x, layer) - outputs_of(
+            surgery.factorize(model, plan, *told), x, layer
+        )
+        errors.append(np.square(lost).mean())
+    assert errors[2] < errors[1] < 0.7 * errors[0]
+    # What was predicted is what is found: an error of the linear part, whose energy has no bias.
+    values = surgery.singular_values(model.get_layer(layer), kind, moments)
+    energy = np.square(outputs_of(model, x, layer) - model.get_layer(layer).bias.numpy()).mean()
+    assert surgery.lost_energy(values)[3] == pytest.approx(errors[1] / energy, rel=1e-3)
+
+
+def test_a_dense_layer_behind_a_flatten_takes_the_moments_of_channels():
+    i = L.Input((3, 3, 4))
+    model = pruning_models.randomized(tf.keras.Model(i, L.Dense(6, name="own")(L.Flatten()(i))))
+    plan = {"own": Factorization("dense", 2)}
+    small = surgery.plan_factorization(model, plan, {"own": covariance(4)}).weights_in_place()
+    large = np.kron(np.eye(9), covariance(4))
+    large = surgery.plan_factorization(model, plan, {"own": large}).weights_in_place()
+    np.testing.assert_allclose(small[0], large[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["spatial", "channel", "depthwise"])
+def test_zero_kernels_can_still_learn(kind):
+    model = single(L.Conv2D(6, 3, name="own"), (8, 8, 4))
+    layer = model.get_layer("own")
+    layer.kernel.assign(tf.zeros_like(layer.kernel))
+    new = surgery.factorize(model, {"own": Factorization(kind, 4)})
+    kernels = [new.get_layer("own_rank").weights[0].numpy(), new.get_layer("own").kernel.numpy()]
+    assert np.abs(kernels[0]).max() == 0 and np.abs(kernels[1]).max() > 0
+
+
+def test_everything_else_is_inherited():
+    i = L.Input((8, 8, 3))
+    settings = {"kernel_regularizer": "l2", "dtype": "mixed_bfloat16", "trainable": False}
+    x = L.Conv2D(6, 3, name="a", activation="relu", bias_constraint="non_neg", **settings)(i)
+    x = L.BatchNormalization(name="norm", momentum=0.5)(x)
+    y = L.Conv2D(6, 3, name="b", padding="same")(x)
+    y = L.Flatten()(L.Add()([x, y]))
+    model = pruning_models.randomized(tf.keras.Model(i, L.Dense(2, name="head")(y), name="own"))
+    plan = surgery.plan_factorization(
+        model, {"a": Factorization("spatial", 4), "b": Factorization("channel", 3)}
+    )
+    new = plan.apply()
+    assert new.name == "own"
+    names = [layer.name for layer in model.layers]
+    assert [n for n in (x.name for x in new.layers) if not n.endswith("_rank")] == names
+    for name in ("a_rank", "a"):
+        layer = new.get_layer(name)
+        assert not layer.trainable and layer.dtype_policy.name == "mixed_bfloat16"
+        assert layer.kernel_regularizer.l2 == model.get_layer("a").kernel_regularizer.l2
+    assert new.get_layer("a_rank").activation is tf.keras.activations.linear
+    assert new.get_layer("a").activation is tf.keras.activations.relu
+    assert new.get_layer("a").bias_constraint is not None
+    for name in ("norm", "head"):
+        for old, copy in zip(model.get_layer(name).weights, new.get_layer(name).weights):
+            np.testing.assert_array_equal(old, copy)
+    # The optimizer's moments: those of what stays as they are, zeros for the factors.
+    arrays = [np.full(w.shape, 1.0 + n) for n, w in enumerate(model.trainable_weights)]
+    number = {w.name: 1.0 + n for n, w in enumerate(model.trainable_weights)}
+    carried = plan.slice_trainable(arrays)
+    assert len(carried) == len(new.trainable_weights)
+    for array, weight in zip(carried, new.trainable_weights):
+        assert array.shape == weight.shape
+        is_new = weight.name in ("b_rank/kernel:0", "b/kernel:0")
+        np.testing.assert_array_equal(array, 0.0 if is_new else number[weight.name])
+    np.testing.assert_array_equal(carried[-1], 1.0 + len(arrays) - 1)
+    with pytest.raises(UserError, match="one array for each of the 6"):
+        plan.slice_trainable(arrays[:2])
+
+
+def test_nested_and_shared_layers():
+    shared = L.Conv2D(4, 3, padding="same", name="shared")
+    inner_input = L.Input((8, 8, 4))
+    inner_output = L.ReLU()(L.Conv2D(4, 3, padding="same", name="conv")(inner_input))
+    inner = tf.keras.Model(inner_input, inner_output, name="inner")
+    block = tf.keras.Sequential([L.Conv2D(4, 3, padding="same", name="conv"), L.ReLU()], "block")
+    i = L.Input((8, 8, 4))
+    x = inner(block(shared(shared(i))))
+    model = pruning_models.randomized(
+        tf.keras.Model(i, L.Dense(2, name="head")(L.Flatten()(inner(x))))
+    )
+    names = ["shared", "block/conv", "inner/conv"]
+    found = surgery.candidates(model)
+    assert [c.layer for c in found if c.kind == "spatial" and not c.reason] == names
+    plan = {name: Factorization("spatial", 12) for name in names}
+    new = surgery.factorize(model, plan)
+    x = inputs_of(model)
+    assert relative(model(x), new(x)) <= 1e-5
+    groups = {group.name for group in surgery.find_filter_groups(new) if group.prunable}
+    assert {"shared_rank", "inner/conv_rank", "block/conv_rank"} <= groups
+    again = surgery.factorize(new, {"shared": Factorization("channel", 4)})
+    assert relative(model(x), again(x)) <= 1e-5
+    assert again.get_layer("shared_rank_2").filters == 4
+
+
+class Own(L.Conv2D):
+    def call(self, x):
+        return super().call(x) + 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "kind", "reason"),
+    [
+        (L.Conv2D(4, 3, groups=2), (8, 8, 4), "spatial", "2 groups"),
+        (L.Conv2D(4, 3, kernel_constraint="unit_norm"), (8, 8, 4), "channel", "constraint"),
+        (L.Conv2D(4, (3, 1)), (8, 8, 4), "spatial", "3x1 kernel"),
+        (L.Conv2D(4, 3, (1, 2)), (8, 8, 4), "depthwise", "unequal strides"),
+        (L.Conv2D(4, 1), (8, 8, 4), "depthwise", "1x1 kernel"),
+        (L.Conv2D(4, 3), (8, 8, 4), "dense", "is a Conv2D"),
+        (L.Conv1D(4, 3), (8, 4), "spatial", "one axis of space"),
+        (L.Conv1D(4, 3, padding="causal"), (8, 4), "depthwise", "causal"),
+        (L.Conv3D(4, 3), (8, 8, 8, 4), "depthwise", "no depthwise kind"),
+        (L.Conv2DTranspose(4, 3), (8, 8, 4), "depthwise", "no depthwise kind"),
+        (L.DepthwiseConv2D(3), (8, 8, 4), "channel", "by itself already"),
+        (L.SeparableConv2D(3, 3), (8, 8, 4), "channel", "factorized already"),
+        (Own(3, 3), (8, 8, 4), "channel", "neither a convolution nor a dense layer of Keras"),
+        (L.Dense(3), (4,), "channel", "is a Dense"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_refusals_name_the_layer_and_the_reason(layer, shape, kind, reason):
+    i = L.Input(shape)
+    model = tf.keras.Model(i, layer(i))
+    with pytest.raises(UserError, match=f"'{layer.name}' cannot be .*{reason}"):
+        surgery.plan_factorization(model, {layer.name: Factorization(kind, 1)})
+    for candidate in surgery.candidates(model):
+        if candidate.kind == kind:
+            assert reason in candidate.reason and candidate.max_rank == 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "told", "message"),
+    [
+        ({"nothing": Factorization("channel", 1)}, {}, "no layer 'nothing'.* conv_1, conv_2, head"),
+        ({"conv_1": Factorization("wide", 1)}, {}, "one of spatial, .* found 'wide'"),
+        ({"conv_1": ("channel", 1)}, {}, "expected a Factorization"),
+        ({"conv_1": Factorization("channel", 0)}, {}, "from 1 to 25, found 0"),
+        ({"conv_1": Factorization("channel", 26)}, {}, "from 1 to 25, found 26"),
+        ({"conv_1": Factorization("channel", 2.5)}, {}, "found 2.5"),
+        ({"conv_2": Factorization("channel", 2)}, {"moments": np.eye(3)}, "expected 32x32"),
+        ({"conv_2": Factorization("channel", 2)}, {"means": np.ones(3)}, "expected 32, found"),
+        (
+            {"conv_2": Factorization("channel", 2)},
+            {"moments": np.eye(32), "means": np.full(32, 2.0)},
+            "smaller than the square",
+        ),
+        ({"head": Factorization("dense", 2)}, {"moments": np.full([64, 64], np.nan)}, "not finite"),
+    ],
+)
+def test_wrong_plans(plan, told, message):
+    told = {key: {name: value for name in plan} for key, value in told.items()}
+    with pytest.raises(UserError, match=message):
+        surgery.plan_factorization(pruning_models.cnn(), plan, **told)
+
+
+def test_what_is_borrowed_or_wrapped_is_refused():
+    i = L.Input((5, 4))
+    tied = L.Dense(6, name="tied")
+    x = L.TimeDistributed(L.Dense(6, name="inner"), name="wrapper")(tied(i))
+    model = tf.keras.Model(i, tf.matmul(x, tied.kernel, transpose_b=True))
+    reasons = {candidate.layer: candidate.reason for candidate in surgery.candidates(model)}
+    assert "tf.linalg.matmul" in reasons["tied"]
+    assert "inside the wrapper 'wrapper'" in reasons["wrapper/inner"]
+
+
+def test_weights_that_are_not_finite():
+    model = pruning_models.cnn()
+    model.get_layer("conv_2").kernel.assign(tf.fill([5, 5, 32, 64], np.nan))
+    plan = surgery.plan_factorization(model, {"conv_2": Factorization("spatial", 2)})
+    with pytest.raises(UserError, match="'conv_2' is not finite"):
+        plan.apply()

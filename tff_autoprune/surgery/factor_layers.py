@@ -1,0 +1,298 @@
+"""Which layers can be factorized, how, and what the two layers are that take the place of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tff_autoprune.errors import UserError
+from tff_autoprune.surgery import decomposition
+from tff_autoprune.surgery.decomposition import KINDS, Split
+from tff_autoprune.surgery.rebuild import configuration
+from tff_autoprune.surgery.trace import Trace
+
+_layers = tf.keras.layers
+_CONVOLUTIONS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
+_TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
+_DEPTHWISE = {1: _layers.DepthwiseConv1D, 2: _layers.DepthwiseConv2D}
+# Layers with a kernel that are no candidates, and why.
+_NARROW = {
+    _layers.DepthwiseConv1D: "filters each channel by itself already",
+    _layers.DepthwiseConv2D: "filters each channel by itself already",
+    _layers.SeparableConv1D: "is factorized already",
+    _layers.SeparableConv2D: "is factorized already",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Factorization:
+    """How to factorize one layer.
+
+    Attributes:
+      kind: "spatial" (k1 x 1, then 1 x k2), "channel" (k1 x k2, then 1x1; for transposed
+        convolutions 1x1, then k1 x k2), "depthwise" (depthwise k1 x k2, then 1x1) or "dense".
+      rank: Channels of the layer in between; for "depthwise" its filters for each input channel.
+    """
+
+    kind: str
+    rank: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to factorize one layer, or why there is none.
+
+    Attributes:
+      layer: Its name, after the names of the models around it.
+      kind: One of `decomposition.KINDS`.
+      max_rank: The rank at which nothing is lost; 0 if it cannot be factorized in this way.
+      reason: Why not, or "".
+    """
+
+    layer: str
+    kind: str
+    max_rank: int
+    reason: str
+
+
+def candidates(model: tf.keras.Model) -> list[Candidate]:
+    """Tells which layers of a model can be factorized, and how.
+
+    Args:
+      model: A built functional or sequential model.
+
+    Returns:
+      One for each layer with a kernel and each kind that is meant for it, in the order of the
+      graph; those that are refused with the reason.
+
+    Example:
+    >>> from tff_autoprune import models, surgery
+    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62)
+    >>> for candidate in surgery.candidates(model):
+    ...     print(candidate.layer, candidate.kind, candidate.max_rank)
+    conv_1 spatial 5
+    conv_1 channel 25
+    conv_1 depthwise 25
+    conv_2 spatial 160
+    conv_2 channel 64
+    conv_2 depthwise 25
+    logits dense 62
+    """
+    return list_candidates(*leaves(Trace(model, warn=False)))
+
+
+def refusal(layer: tf.keras.layers.Layer, kind: str) -> str:
+    """Returns why a layer cannot be factorized in some way, "" if it can."""
+    cls = type(layer)
+    if cls in _NARROW:
+        return _NARROW[cls]
+    if cls not in (*_CONVOLUTIONS, *_TRANSPOSED, _layers.Dense):
+        return f"is a {cls.__name__}, which is neither a convolution nor a dense layer of Keras"
+    if not layer.built:
+        return "has no weights yet"
+    if layer.kernel_constraint is not None:
+        return "has a kernel constraint, which says nothing about the factors"
+    if (kind == "dense") != (cls is _layers.Dense):
+        return f"is a {cls.__name__}"
+    if cls is _layers.Dense:
+        return ""
+    if layer.groups > 1:
+        return f"is a convolution of {layer.groups} groups, whose filters read few channels already"
+    window = "x".join(str(size) for size in layer.kernel_size)
+    if kind == "spatial":
+        if layer.rank == 1:
+            return "has one axis of space only"
+        if layer.kernel_size[0] == 1 or math.prod(layer.kernel_size[1:]) == 1:
+            return f"has a {window} kernel, in which there is nothing to separate"
+    if kind == "depthwise":
+        if cls in _TRANSPOSED or layer.rank not in _DEPTHWISE:
+            return f"is a {cls.__name__}, of which Keras has no depthwise kind"
+        if math.prod(layer.kernel_size) == 1:
+            return f"has a {window} kernel: its depthwise part would only scale"
+        if layer.padding == "causal":
+            return "has causal padding, which Keras' depthwise convolutions do not know"
+        if len(set(layer.strides)) > 1:
+            return "has unequal strides, which TensorFlow's depthwise convolutions do not know"
+    return ""
+
+
+def max_rank(layer: tf.keras.layers.Layer, kind: str) -> int:
+    """Returns the rank at which a factorization loses nothing.
+
+    Args:
+      layer: A layer that can be factorized in this way.
+      kind: One of `decomposition.KINDS`.
+
+    Raises:
+      UserError: If it cannot.
+    """
+    return split_of(layer, kind).max_rank
+
+
+def singular_values(
+    layer: tf.keras.layers.Layer, kind: str, moments: Optional[np.ndarray] = None
+) -> np.ndarray:
+    """Returns what each rank of a factorization adds to the size of the layer's output.
+
+    Args:
+      layer: A layer that can be factorized in this way.
+      kind: One of `decomposition.KINDS`.
+      moments: Second moments of what the layer reads, float [channels, channels], of any scale;
+        None to look at the weights alone.
+
+    Returns:
+      float64 [max_rank], descending. `lost_energy` of them predicts the error of each rank.
+
+    Raises:
+      UserError: If it cannot, or the moments do not fit.
+    """
+    split = split_of(layer, kind)
+    moments = None if moments is None else np.asarray(moments, np.float64)
+    check_told(layer.name, layer, moments, None)
+    kernel = layer.kernel.numpy()
+    check_finite(layer.name, kernel)
+    return decomposition.singular_values(split, kernel, moments)
+
+
+def split_of(layer: tf.keras.layers.Layer, kind: str) -> Split:
+    """Returns how the kernel of a layer falls into two.
+
+    Raises:
+      UserError: If the layer cannot be factorized in this way.
+    """
+    reason = refusal(layer, kind)
+    if reason:
+        raise UserError(f"'{layer.name}' cannot be factorized as {kind!r}: it {reason}.")
+    *window, inputs, outputs = (int(size) for size in layer.kernel.shape)
+    transposed = type(layer) in _TRANSPOSED
+    if transposed:
+        inputs, outputs = outputs, inputs
+    return Split(kind, tuple(window), inputs, outputs, transposed)
+
+
+def _kinds_for(layer: tf.keras.layers.Layer) -> tuple[str, ...]:
+    if isinstance(layer, _layers.Dense):
+        return ("dense",)
+    return tuple(kind for kind in KINDS if kind != "dense")
+
+
+def list_candidates(
+    layers: Mapping[str, tf.keras.layers.Layer], refused: Mapping[str, str]
+) -> list[Candidate]:
+    found = []
+    kinds = (*_CONVOLUTIONS, *_NARROW, _layers.Dense)
+    for path, layer in layers.items():
+        if isinstance(layer, kinds):
+            for kind in _kinds_for(layer):
+                reason = refused.get(path) or refusal(layer, kind)
+                found.append(Candidate(path, kind, 0 if reason else max_rank(layer, kind), reason))
+    return found
+
+
+def leaves(trace: Trace) -> tuple[dict[str, tf.keras.layers.Layer], dict[str, str]]:
+    """Returns all layers without a graph of their own by path, and why some must stay."""
+    layers: dict[str, tf.keras.layers.Layer] = {}
+    refused: dict[str, str] = {}
+    borrowed: dict[int, str] = {}
+    seen: set[int] = set()
+    for node in trace.nodes:
+        for value in tf.nest.flatten((node.args, node.kwargs)):
+            if isinstance(value, tf.Variable):
+                borrowed[id(value)] = node.path
+        if id(node.layer) not in seen:
+            seen.add(id(node.layer))
+            layers[node.path] = node.layer
+            if node.inner:
+                refused[node.path] = f"is inside the wrapper '{node.path.rpartition('/')[0]}'"
+    for path, layer in layers.items():
+        for weight in layer.weights:
+            if id(weight) in borrowed:
+                refused[path] = f"has a weight that '{borrowed[id(weight)]}' reads too"
+    return layers, refused
+
+
+def new_layers(
+    layer: tf.keras.layers.Layer, wanted: Factorization, taken: set[str]
+) -> list[tf.keras.layers.Layer]:
+    """Returns the two layers that take the place of one, not built yet."""
+    config = configuration(layer)
+    config.pop("batch_input_shape", None)
+    first, second = dict(config), dict(config)
+    name, number = f"{layer.name}_rank", 2
+    while name in taken:
+        name, number = f"{layer.name}_rank_{number}", number + 1
+    first.update(
+        name=name,
+        use_bias=False,
+        activation="linear",
+        bias_regularizer=None,
+        bias_constraint=None,
+        activity_regularizer=None,
+    )
+    rank = int(wanted.rank)
+    if wanted.kind == "dense":
+        first["units"] = rank
+        return [_layers.Dense.from_config(first), _layers.Dense.from_config(second)]
+    cls, ones = type(layer), (1,) * layer.rank
+    first["filters"] = rank
+    plain = {"kernel_size": ones, "strides": ones, "dilation_rate": ones, "padding": "valid"}
+    if wanted.kind == "spatial":
+        for setting in ("kernel_size", "strides", "dilation_rate", "output_padding"):
+            if config.get(setting) is not None:
+                neutral = 0 if setting == "output_padding" else 1
+                head, *rest = config[setting]
+                first[setting] = (head, *[neutral] * len(rest))
+                second[setting] = (neutral, *rest)
+        return [cls.from_config(first), cls.from_config(second)]
+    if cls in _TRANSPOSED:
+        first.update(plain)
+        first.pop("output_padding", None)
+        plain_cls = _CONVOLUTIONS[layer.rank - 1]
+        return [plain_cls.from_config(first), cls.from_config(second)]
+    second.update(plain)
+    if wanted.kind == "channel":
+        return [cls.from_config(first), cls.from_config(second)]
+    for setting in ("filters", "groups"):
+        first.pop(setting, None)
+    for setting in ("initializer", "regularizer", "constraint"):
+        first[f"depthwise_{setting}"] = first.pop(f"kernel_{setting}", None)
+    first["depth_multiplier"] = rank
+    return [_DEPTHWISE[layer.rank].from_config(first), cls.from_config(second)]
+
+
+def check_told(
+    name: str,
+    layer: tf.keras.layers.Layer,
+    moments: Optional[np.ndarray],
+    mean: Optional[np.ndarray],
+) -> None:
+    """Raises unless moments and mean fit what a layer reads."""
+    axis = -1 if type(layer) in _TRANSPOSED else -2
+    inputs = int(layer.kernel.shape[axis])
+    places = isinstance(layer, _layers.Dense)
+    for what, told, rank in (("moments", moments, 2), ("means", mean, 1)):
+        if told is None:
+            continue
+        size = len(told) if told.ndim else 0
+        fits = size == inputs or (places and size and inputs % size == 0)
+        if not fits or told.shape != (size,) * rank:
+            expected = "x".join([str(inputs)] * rank)
+            raise UserError(f"{what} of '{name}': expected {expected}, found shape {told.shape}.")
+        if not np.isfinite(told).all():
+            raise UserError(f"{what} of '{name}' are not finite.")
+    both = moments is not None and mean is not None
+    if both and (len(moments) != len(mean) or (np.diag(moments) < 0.999 * mean**2).any()):
+        raise UserError(
+            f"moments of '{name}' are smaller than the square of the means: both must be means "
+            "over all places."
+        )
+
+
+def check_finite(name: str, kernel: np.ndarray) -> None:
+    if not np.isfinite(kernel).all():
+        raise UserError(f"The kernel of '{name}' is not finite: it cannot be factorized.")

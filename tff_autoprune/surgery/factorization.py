@@ -1,0 +1,293 @@
+"""Puts a narrow linear layer, the rank, inside a convolution or dense layer.
+
+    conv_2 5x5, 32 -> 64    becomes    conv_2_rank 5x1, 32 -> 12, linear, no bias
+                                       conv_2      1x5, 12 -> 64, bias and activation of conv_2
+
+The second layer keeps the name, so that whatever speaks of it still finds it. The rank is a
+dependency group like any other afterwards: `find_filter_groups` finds it, `remove_filters` cuts it,
+and cutting its last channels gives the network that was factorized at the lower rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from tff_autoprune.errors import UserError
+from tff_autoprune.surgery import decomposition
+from tff_autoprune.surgery.decomposition import KINDS
+from tff_autoprune.surgery.factor_layers import (
+    Factorization,
+    check_finite,
+    check_told,
+    leaves,
+    list_candidates,
+    max_rank,
+    new_layers,
+    refusal,
+    split_of,
+)
+from tff_autoprune.surgery.rebuild import Rebuilder
+from tff_autoprune.surgery.trace import Trace
+
+# By layer: means of x x^T, float [channels, channels], and of x, float [channels].
+Moments = Mapping[str, np.ndarray]
+Means = Mapping[str, np.ndarray]
+
+
+class FactorizationPlan:
+    """A checked factorization, not yet carried out.
+
+    Attributes:
+      model: The model that it is about; not changed.
+      factorizations: By name of the layer.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        layers: Mapping[str, tf.keras.layers.Layer],
+        factorizations: Mapping[str, Factorization],
+        moments: Moments,
+        means: Means,
+    ) -> None:
+        self.model = trace.model
+        self.factorizations = dict(factorizations)
+        self._trace = trace
+        self._layers = {name: layers[name] for name in factorizations}
+        self._taken = {path.split("/")[-1] for path in layers} | _all_names(trace.model)
+        self._moments = moments
+        self._means = means
+        self._splits = {
+            name: split_of(self._layers[name], wanted.kind)
+            for name, wanted in factorizations.items()
+        }
+        self._carried: Optional[list[tuple[Optional[int], tuple[int, ...]]]] = None
+
+    def apply(self, weights: Optional[Sequence[np.ndarray]] = None) -> tf.keras.Model:
+        """Builds the factorized model.
+
+        Args:
+          weights: Values of `model.weights` to factorize; None for the present ones.
+
+        Returns:
+          An ordinary Keras model, not compiled. Everything but the factorized layers is as before:
+          names, inputs, outputs, weights, trainable flags, dtype policies.
+        """
+        model = self.model
+        values = model.get_weights() if weights is None else list(weights)
+        position = {id(weight): i for i, weight in enumerate(model.weights)}
+        pairs = {}
+        for name, layer in self._layers.items():
+            pairs[id(layer)] = new_layers(layer, self.factorizations[name], self._taken)
+        rebuilder = Rebuilder(self._trace, _all_kept, pairs)
+        new = rebuilder.copy(model)
+        origin: dict[int, int] = {}
+        for old_layer, new_layer in rebuilder.pairs():
+            for old, copy in zip(old_layer.weights, new_layer.weights):
+                origin[id(copy)] = position[id(old)]
+        for name, layer in self._layers.items():
+            first, second = pairs[id(layer)]
+            reading, writing = self._decompose(name, values[position[id(layer.kernel)]])
+            split = self._splits[name]
+            first.weights[0].assign(split.reading_kernel(reading))
+            second.kernel.assign(split.writing_kernel(writing))
+            if layer.use_bias:
+                origin[id(second.bias)] = position[id(layer.bias)]
+        for weight in new.weights:
+            if id(weight) in origin:
+                weight.assign(values[origin[id(weight)]])
+        for name, layer in self._layers.items():
+            if layer.use_bias:
+                kernel = values[position[id(layer.kernel)]]
+                second = pairs[id(layer)][1]
+                second.bias.assign_add(self._mean_error(name, kernel, self._product(name, kernel)))
+        for layer in new._flatten_layers(include_self=False):
+            # Normalization computes with constants that it derives from its weights.
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
+        self._carried = [
+            (origin.get(id(weight)), tuple(weight.shape)) for weight in new.trainable_weights
+        ]
+        return new
+
+    def weights_in_place(self, weights: Optional[Sequence[np.ndarray]] = None) -> list[np.ndarray]:
+        """Returns weights with which the old architecture computes what the new one would.
+
+        Args:
+          weights: Values of `model.weights` to factorize; None for the present ones.
+
+        Returns:
+          The same values, but for the kernels of the factorized layers, which are those of low rank
+          (and their biases, if they absorb the mean error).
+        """
+        values = self.model.get_weights() if weights is None else list(weights)
+        position = {id(weight): i for i, weight in enumerate(self.model.weights)}
+        for name, layer in self._layers.items():
+            at = position[id(layer.kernel)]
+            kernel = values[at]
+            values[at] = self._product(name, kernel).astype(kernel.dtype)
+            if layer.use_bias:
+                bias = values[position[id(layer.bias)]]
+                error = self._mean_error(name, kernel, values[at])
+                values[position[id(layer.bias)]] = (bias + error).astype(bias.dtype)
+        return values
+
+    def slice_trainable(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Carries what belongs to the trainable weights, e.g. optimizer state, over.
+
+        Args:
+          arrays: Aligned with `model.trainable_weights` and of their shapes.
+
+        Returns:
+          Arrays aligned with the trainable weights of the new model: those of layers that stay and
+          of biases as they are, zeros for the new kernels. What an optimizer knows of a product
+          does not tell what it would know of the factors.
+
+        Raises:
+          UserError: If the arrays do not belong to the model.
+        """
+        weights = self.model.trainable_weights
+        if len(arrays) != len(weights):
+            raise UserError(
+                f"Expected one array for each of the {len(weights)} model.trainable_weights, "
+                f"found {len(arrays)}."
+            )
+        for array, weight in zip(arrays, weights):
+            if np.shape(array) != tuple(weight.shape):
+                raise UserError(
+                    f"Expected an array of shape {tuple(weight.shape)} for {weight.name}, "
+                    f"found {np.shape(array)}."
+                )
+        if self._carried is None:
+            self.apply()  # Keras decides on the order of the weights.
+        all_positions = {id(weight): i for i, weight in enumerate(self.model.weights)}
+        at = {all_positions[id(weight)]: np.asarray(a) for weight, a in zip(weights, arrays)}
+        dtype = np.asarray(arrays[0]).dtype if len(arrays) else np.float32
+        return [
+            np.zeros(shape, dtype) if origin is None else at[origin]
+            for origin, shape in self._carried
+        ]
+
+    def _decompose(self, name: str, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        check_finite(name, kernel)
+        rank, moments = self.factorizations[name].rank, self._moments.get(name)
+        mean = self._means.get(name)
+        if moments is not None and mean is not None and self._layers[name].use_bias:
+            moments = moments - np.outer(mean, mean)  # The bias takes care of the mean.
+        return decomposition.decompose(self._splits[name], kernel, rank, moments)
+
+    def _product(self, name: str, kernel: np.ndarray) -> np.ndarray:
+        return self._splits[name].product(*self._decompose(name, kernel))
+
+    def _mean_error(self, name: str, kernel: np.ndarray, product: np.ndarray) -> np.ndarray:
+        """Returns what the outputs lack on average with the kernel of low rank, [outputs]."""
+        split, mean = self._splits[name], self._means.get(name)
+        if mean is None:
+            return np.zeros(split.outputs)
+        lost = np.asarray(kernel, np.float64) - product
+        lost = lost.swapaxes(-1, -2) if split.transposed else lost
+        lost = lost.reshape(-1, len(mean), split.outputs).sum(axis=0)
+        if split.transposed:
+            # Each place of the output is reached by one of the strides' share of the window.
+            lost = lost / math.prod(self._layers[name].strides)
+        return mean @ lost
+
+
+def factorize(
+    model: tf.keras.Model,
+    plan: Mapping[str, Factorization],
+    moments: Optional[Moments] = None,
+    means: Optional[Means] = None,
+) -> tf.keras.Model:
+    """Factorizes layers of a model.
+
+    Args:
+      model: A built functional or sequential model; not changed.
+      plan: How, by name of the layer (after the names of the models around it, as in
+        `FilterGroup`).
+      moments: See `plan_factorization`.
+      means: See `plan_factorization`.
+
+    Returns:
+      The factorized model: ordinary layers, everything else inherited.
+
+    Raises:
+      UserError: See `plan_factorization`.
+
+    Example:
+    >>> from tff_autoprune import models, surgery
+    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62)
+    >>> new = surgery.factorize(model, {"conv_2": surgery.Factorization("spatial", 12)})
+    >>> model.count_params(), new.count_params()
+    (56126, 10686)
+    >>> [group.name for group in surgery.find_filter_groups(new) if group.prunable]
+    ['conv_1', 'conv_2_rank', 'conv_2']
+    """
+    return plan_factorization(model, plan, moments, means).apply()
+
+
+def plan_factorization(
+    model: tf.keras.Model,
+    plan: Mapping[str, Factorization],
+    moments: Optional[Moments] = None,
+    means: Optional[Means] = None,
+) -> FactorizationPlan:
+    """Checks a factorization without building anything.
+
+    Args:
+      model: A built functional or sequential model.
+      plan: How, by name of the layer.
+      moments: Second moments of what the layers read, float [channels, channels] by name of the
+        layer; of any scale, unless means are given. Layers without are split by the weights alone.
+      means: Means of what the layers read, float [channels]; for layers with a bias, which then
+        absorbs the mean of the error. The moments must be on the same scale: means over all places.
+
+    Returns:
+      The checked factorization.
+
+    Raises:
+      UserError: If a layer is unknown or cannot be factorized in this way, a rank is out of range,
+        or moments do not fit.
+    """
+    trace = Trace(model, warn=False)
+    layers, refused = leaves(trace)
+    moments = {name: np.asarray(m, np.float64) for name, m in (moments or {}).items()}
+    means = {name: np.asarray(m, np.float64) for name, m in (means or {}).items()}
+    for name, wanted in plan.items():
+        if not isinstance(wanted, Factorization):
+            raise UserError(f"'{name}': expected a Factorization(kind, rank), found {wanted!r}.")
+        if wanted.kind not in KINDS:
+            raise UserError(
+                f"'{name}': kind must be one of {', '.join(KINDS)}, found {wanted.kind!r}."
+            )
+        if name not in layers:
+            known = ", ".join(c.layer for c in list_candidates(layers, refused) if not c.reason)
+            raise UserError(
+                f"There is no layer '{name}' to factorize. There are: "
+                f"{', '.join(dict.fromkeys(known.split(', '))) or 'none'}."
+            )
+        layer = layers[name]
+        reason = refused.get(name) or refusal(layer, wanted.kind)
+        if reason:
+            raise UserError(f"'{name}' cannot be factorized as {wanted.kind!r}: it {reason}.")
+        largest = max_rank(layer, wanted.kind)
+        if not isinstance(wanted.rank, (int, np.integer)) or not 1 <= wanted.rank <= largest:
+            raise UserError(
+                f"'{name}': the rank of a {wanted.kind!r} factorization must be an integer from 1 "
+                f"to {largest}, found {wanted.rank!r}."
+            )
+        check_told(name, layer, moments.get(name), means.get(name))
+    return FactorizationPlan(trace, layers, plan, moments, means)
+
+
+def _all_names(model: tf.keras.Model) -> set[str]:
+    return {layer.name for layer in model._flatten_layers(include_self=True, recursive=True)}
+
+
+def _all_kept(ids: np.ndarray) -> np.ndarray:
+    return np.ones(np.shape(ids), bool)
