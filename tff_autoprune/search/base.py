@@ -1,16 +1,14 @@
 """The seam between the round loop and a pruning method.
 
-A method is a pure state machine on the server:
+    program ── Observation: the network with its aggregated weights ──────> method
+    program <── requests: examine, compare, race (`requests`) ────────────  method
+    program ── answers: moments, paired differences ──────────────────────> method
+    program <── decisions: move, go back, assign, stop ───────────────────  method
 
-    (state, Observation) -> (state, [Decision, ...])
-
-    program ── Observation: aggregated weights, pseudo-gradient, federated feedback ──> method
-    program <── Decisions: cut these filters, accept, restore, stop, penalty ────────── method
-
-It is asked before the first round (`round_num` 0) and after every round. Its state is plain JSON
-(dict, list, str, int, float, bool, None), which the program checkpoints: a resumed run decides as
-an uninterrupted one. It sees only what the aggregator released, so whatever privacy guarantee the
-aggregator gives holds for the pruned model too (post-processing).
+A method is a pure function of its state, the observation and the answers. It is asked before the
+first round (`round_num` 0) and after every round. Its state is a frozen dataclass of JSON values,
+which the program checkpoints; a resumed run decides as an uninterrupted one. A method never reaches
+a client itself: what it may learn, and what that costs, is the program's business.
 """
 
 from __future__ import annotations
@@ -18,37 +16,47 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from tff_autoprune.search.requests import Request
+from tff_autoprune.search.structure import Structure
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-State = dict[str, Any]
-Feedback = Mapping[str, float]
+    from tff_autoprune import surgery
 
 
 class Action(str, enum.Enum):
     """What the program shall do.
 
     Attributes:
-      CUT: Remove `selection` from the model. The first cut since the last ACCEPT or RESTORE makes
-        the program keep a snapshot (model and process state) from just before it.
-      REFUSE: Nothing; removing `selection` was tried and does not pay. For the record.
-      ACCEPT: The cuts since the snapshot have healed; drop the snapshot.
-      RESTORE: They have not; go back to the snapshot.
+      MOVE: Change the network to `structure`.
+      REFUSE: Nothing; `structure` was tried and costs too much. For the record.
       ASSIGN: Replace the weights by `weights`; the architecture stays.
-      STOP: Pruning is over; the method is not asked again.
+      STOP: The search is over; the method is not asked again.
     """
 
-    CUT = "cut"
+    MOVE = "move"
     REFUSE = "refuse"
-    ACCEPT = "accept"
-    RESTORE = "restore"
     ASSIGN = "assign"
     STOP = "stop"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A difference of accuracy.
+
+    Attributes:
+      points: Points of accuracy gained; negative if lost.
+      error: Its standard error over clients.
+    """
+
+    points: float
+    error: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,24 +65,26 @@ class Decision:
 
     Attributes:
       action: See `Action`.
-      reason: Why, in a few words a person understands.
-      selection: For CUT: indices of the channels to remove, by filter-group name.
-      weights: For CUT and ASSIGN: values aligned with `model.weights` that replace the model's
-        weights, for CUT just before the removal (e.g. consumers that compensate for what is
-        removed). None keeps them.
-      reinitialize: For CUT: the smaller model starts from new random weights (the paper's rule)
-        instead of inheriting those of the surviving filters.
-      predicted_effect: Expected change of held-out loss or accuracy, if the method predicts one.
-      measured_effect: The measured change, for ACCEPT and RESTORE.
+      reason: Why, in a few words that a person understands.
+      structure: For MOVE and REFUSE.
+      moments: For MOVE: second moments by layer; survivors stand in for what goes.
+      raced: For MOVE: the index of the structure in the race of this step whose network goes on,
+        with what it learned in the race; None inherits from the present network.
+      reinitialize: For MOVE: start from new random weights (the paper's rule).
+      weights: For ASSIGN: values aligned with `model.weights`.
+      before: Measured right after the move, before training.
+      after: Measured after recovery, in a race against the network as it was.
     """
 
     action: Action
     reason: str
-    selection: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
-    weights: Optional[Sequence[np.ndarray]] = None
+    structure: Structure = dataclasses.field(default_factory=Structure)
+    moments: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    raced: Optional[int] = None
     reinitialize: bool = False
-    predicted_effect: Optional[float] = None
-    measured_effect: Optional[float] = None
+    weights: Optional[Sequence[np.ndarray]] = None
+    before: Optional[Estimate] = None
+    after: Optional[Estimate] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,58 +102,86 @@ class Controls:
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """All that a method may know.
+    """What a method sees without asking.
 
     Attributes:
       round_num: Rounds completed, 0 before the first.
       total_rounds: Rounds that the run will have.
-      model: The server's model with the aggregated weights of now; not to be modified.
-      pseudo_gradient: Aggregated client update of the last round, aligned with
-        `model.trainable_weights`: weights before the round minus after it. None before the first
-        round and in the round after a change of architecture.
+      network: The present architecture with the aggregated weights of now; not to be modified.
       train_metrics: Aggregated metrics of the last round's training: "loss", "accuracy",
         "num_examples". Empty before the first round.
-      examine: Asks the held-out clients of `evaluate` about `model`, which they download once: how
-        well it does, and what layers read (the arguments and the results of
-        `federated.Engine.examine`). A federated computation, whose bytes count as communication.
-      try_candidates: Evaluates candidates that differ from `model` in what layers read, on the
-        clients of `examine`, which have the model (the arguments after the clients and the results
-        of `federated.Engine.try_candidates`). The bytes of what they read instead count.
-      evaluate: Evaluates any candidate model with the present architecture or another on the
-        held-out examples of a sample of validation clients, the same in every call: a federated
-        computation. Its download counts as communication, so methods call it sparingly.
     """
 
     round_num: int
     total_rounds: int
-    model: tf.keras.Model
-    pseudo_gradient: Optional[Sequence[np.ndarray]]
+    network: surgery.Network
     train_metrics: Mapping[str, float]
-    examine: Callable[[Mapping[str, int]], tuple[Feedback, Mapping[str, np.ndarray]]]
-    try_candidates: Callable[[Mapping[str, int], Mapping[str, np.ndarray]], Sequence[Feedback]]
-    evaluate: Callable[[tf.keras.Model], Feedback]
+
+
+State = Any
+Outcome = tuple[State, list[Decision]]
+Steps = Generator[Request, Any, Outcome]
 
 
 class PruningMethod(abc.ABC):
-    """Decides on the server, between rounds, which filters go."""
+    """Decides on the server, between rounds, what goes."""
 
     #: Called with each architecture; returns a function of the list of trainable tensors whose
     #: value, times `Controls.penalty`, the clients add to their loss. None: no penalty.
     regularizer_fn: Optional[Callable[[tf.keras.Model], Callable[[list], tf.Tensor]]] = None
+    #: Whether the method asks held-out clients.
+    asks_clients: bool = False
+    #: Whether survivors inherit their weights, and so want the learning rate of their width.
+    inherits: bool = True
 
     @abc.abstractmethod
-    def initialize(self, model: tf.keras.Model) -> State:
-        """Returns the state before the first round, for the dense `model`."""
+    def initialize(self, network: surgery.Network) -> State:
+        """Returns the state before the first round, for the dense network.
 
-    @abc.abstractmethod
-    def step(self, state: State, observation: Observation) -> tuple[State, list[Decision]]:
-        """Returns the next state and the decisions to carry out in order.
-
-        At most one CUT, as the last of the list. A RESTORE or CUT changes the architecture that
-        the next observation shows.
+        Raises:
+          UserError: If what the method was asked for cannot be reached with this network.
         """
+
+    @abc.abstractmethod
+    def state_from_json(self, document: dict[str, Any]) -> State:
+        """Returns a state from `dataclasses.asdict` of it."""
+
+    def step(self, state: State, observation: Observation) -> Outcome:
+        """Decides without asking: the next state, and decisions with at most one MOVE."""
+        raise NotImplementedError
+
+    def steps(self, state: State, observation: Observation) -> Steps:
+        """Decides: yields requests, is sent their answers, returns what `step` does."""
+        return self.step(state, observation)
+        yield  # Makes this a generator.
 
     def controls(self, state: State) -> Controls:
         """Returns the scalars for the clients of the next round."""
         del state
         return Controls()
+
+
+def decide(
+    method: PruningMethod,
+    state: State,
+    observation: Observation,
+    answer: Callable[[Request], Any],
+) -> Outcome:
+    """Runs a method's decision.
+
+    Args:
+      method: The method.
+      state: Its state.
+      observation: What it sees.
+      answer: Carries out a request.
+
+    Returns:
+      The next state and the decisions.
+    """
+    steps = method.steps(state, observation)
+    try:
+        request = next(steps)
+        while True:
+            request = steps.send(answer(request))
+    except StopIteration as stop:
+        return stop.value

@@ -1,26 +1,35 @@
-"""No pruning: plain federated averaging, the baseline of every comparison."""
+"""No pruning: the dense model is trained as it is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from tff_autoprune.search import base
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from tff_autoprune import surgery
+
+
+@dataclasses.dataclass(frozen=True)
+class NoState:
+    """Nothing passes between rounds."""
 
 
 class NoPruning(base.PruningMethod):
-    """Never decides anything."""
+    """Removes nothing."""
 
-    def initialize(self, model: tf.keras.Model) -> base.State:
-        """Returns an empty state."""
-        del model
-        return {}
+    def initialize(self, network: surgery.Network) -> NoState:
+        """Returns the empty state."""
+        del network
+        return NoState()
 
-    def step(
-        self, state: base.State, observation: base.Observation
-    ) -> tuple[base.State, list[base.Decision]]:
-        """Returns the state unchanged and no decision."""
+    def state_from_json(self, document: dict[str, Any]) -> NoState:
+        """Returns the empty state."""
+        del document
+        return NoState()
+
+    def step(self, state: NoState, observation: base.Observation) -> base.Outcome:
+        """Decides nothing."""
         del observation
         return state, []

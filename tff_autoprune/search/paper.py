@@ -12,19 +12,33 @@ hand-marked layers, every prunable convolution takes part here, once for each fi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tff_autoprune import surgery
 from tff_autoprune.search import base, importance
+from tff_autoprune.search.structure import Structure
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from tff_autoprune import surgery
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperState:
+    """What passes between rounds.
+
+    Attributes:
+      unchanged: Rounds in a row without a removal.
+    """
+
+    unchanged: int = 0
 
 
 class PaperPruning(base.PruningMethod):
     """Two-sided bounds on the L1 norms of filters; re-initialises after every cut."""
+
+    inherits = False
 
     def __init__(self, *, k: float, rounds: int, patience: int) -> None:
         """Sets the rule's constants.
@@ -38,35 +52,39 @@ class PaperPruning(base.PruningMethod):
         self._rounds = rounds
         self._patience = patience
 
-    def initialize(self, model: tf.keras.Model) -> base.State:
+    def initialize(self, network: surgery.Network) -> PaperState:
         """Returns that no round has gone by without a removal."""
-        del model
-        return {"unchanged": 0}
+        del network
+        return PaperState()
 
-    def step(
-        self, state: base.State, observation: base.Observation
-    ) -> tuple[base.State, list[base.Decision]]:
+    def state_from_json(self, document: dict[str, Any]) -> PaperState:
+        """Returns the state from its JSON form."""
+        return PaperState(**document)
+
+    def step(self, state: PaperState, observation: base.Observation) -> base.Outcome:
         """Returns the cut before the next round, or the end of the search."""
-        unchanged = state["unchanged"]
-        if unchanged >= self._patience:
-            reason = f"{unchanged} rounds in a row removed nothing"
+        if state.unchanged >= self._patience:
+            reason = f"{state.unchanged} rounds in a row removed nothing"
             return state, [base.Decision(base.Action.STOP, reason)]
         if observation.round_num >= self._rounds:
             reason = f"{self._rounds} rounds of structure search are over"
             return state, [base.Decision(base.Action.STOP, reason)]
-        weights = observation.model.get_weights()
+        network = observation.network
+        weights = network.model.get_weights()
         score = importance.L1(normalize=None)
-        selection = {}
-        for group in surgery.find_filter_groups(observation.model):
-            if group.prunable and _makes_filters(group, observation.model):
+        removed = {}
+        for group in network.prunable:
+            if _makes_filters(group, network):
                 outliers = outside_bounds(score(group, weights), self._k)
                 if len(outliers):
-                    selection[group.name] = outliers.tolist()
-        if not selection:
-            return {"unchanged": unchanged + 1}, []
+                    removed[group.name] = tuple(outliers.tolist())
+        if not removed:
+            return PaperState(state.unchanged + 1), []
         reason = f"L1 norm outside mean +- {self._k:g} standard deviations"
-        cut = base.Decision(base.Action.CUT, reason, selection=selection, reinitialize=True)
-        return {"unchanged": 0}, [cut]
+        cut = base.Decision(
+            base.Action.MOVE, reason, structure=Structure(removed), reinitialize=True
+        )
+        return PaperState(), [cut]
 
 
 def outside_bounds(scores: np.ndarray, k: float) -> np.ndarray:
@@ -86,6 +104,6 @@ def outside_bounds(scores: np.ndarray, k: float) -> np.ndarray:
     return outliers
 
 
-def _makes_filters(group: surgery.FilterGroup, model: tf.keras.Model) -> bool:
+def _makes_filters(group: surgery.FilterGroup, network: surgery.Network) -> bool:
     """Whether a convolution, not a Dense layer, makes the group's channels."""
-    return any(len(model.weights[m.position].shape) > 2 for m in group.producers)
+    return any(len(network.model.weights[member.position].shape) > 2 for member in group.producers)

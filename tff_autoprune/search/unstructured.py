@@ -5,7 +5,8 @@ The model keeps its shape: zeros compress, but they cost the same FLOPs, and a c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+import dataclasses
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -15,8 +16,17 @@ from tff_autoprune.search import base
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tff_autoprune import surgery
+
 # The schedule's default shape: from none to all of the sparsity over this span of the run.
 _BEGIN, _END = 0.1, 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class UnstructuredState:
+    """The share of the kernels' weights that shall be zero in the end."""
+
+    sparsity: float
 
 
 class UnstructuredPruning(base.PruningMethod):
@@ -35,12 +45,13 @@ class UnstructuredPruning(base.PruningMethod):
             )
         self._target_parameters = target_parameters
 
-    def initialize(self, model: tf.keras.Model) -> base.State:
+    def initialize(self, network: surgery.Network) -> UnstructuredState:
         """Returns the sparsity of the kernels that meets the target.
 
         Raises:
           UserError: If the target is not below the model's parameters, or below its biases.
         """
+        model = network.model
         kernels = sum(int(np.prod(w.shape)) for w in model.weights if _is_kernel(w))
         kept = self._target_parameters - (model.count_params() - kernels)
         if not 0 < kept <= kernels:
@@ -49,18 +60,20 @@ class UnstructuredPruning(base.PruningMethod):
                 f" {model.count_params() - kernels + 1} and {model.count_params()} for unstructured"
                 f" pruning of this model, found {self._target_parameters}."
             )
-        return {"sparsity": 1.0 - kept / kernels}
+        return UnstructuredState(1.0 - kept / kernels)
 
-    def step(
-        self, state: base.State, observation: base.Observation
-    ) -> tuple[base.State, list[base.Decision]]:
+    def state_from_json(self, document: dict[str, Any]) -> UnstructuredState:
+        """Returns the state from its JSON form."""
+        return UnstructuredState(**document)
+
+    def step(self, state: UnstructuredState, observation: base.Observation) -> base.Outcome:
         """Returns the weights with the smallest ones at zero, as tfmot's schedule wants it."""
         import tensorflow_model_optimization as tfmot
 
         total = observation.total_rounds
         schedule = tfmot.sparsity.keras.PolynomialDecay(
             initial_sparsity=0.0,
-            final_sparsity=state["sparsity"],
+            final_sparsity=state.sparsity,
             begin_step=int(_BEGIN * total),
             end_step=max(int(_BEGIN * total) + 1, int(_END * total)),
             frequency=1,
@@ -68,8 +81,8 @@ class UnstructuredPruning(base.PruningMethod):
         if observation.round_num < int(_BEGIN * total):
             return state, []
         sparsity = float(schedule(observation.round_num)[1])
-        weights = observation.model.get_weights()
-        kernels = [i for i, w in enumerate(observation.model.weights) if _is_kernel(w)]
+        weights = observation.network.model.get_weights()
+        kernels = [i for i, w in enumerate(observation.network.model.weights) if _is_kernel(w)]
         sizes = np.concatenate([np.abs(weights[i]).ravel() for i in kernels])
         dropped = round(sparsity * sizes.size)
         if not dropped:

@@ -2,39 +2,34 @@
 
 Rates of Adam transfer between widths in inverse proportion (Yang et al., arXiv 2203.03466): what is
 narrower wants a larger one. All methods that inherit weights follow it, so that comparing them
-compares what they remove.
+compares what they remove. For SGD the cited result does not hold, and the rate stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tff_autoprune import surgery
-
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from tff_autoprune import surgery
+
+# Nothing is known of rates that are larger than this many times the dense network's.
+_MOST = 4.0
 
 
-def width(model: tf.keras.Model, selection: Mapping[str, Sequence[int]] = {}) -> float:
-    """Returns the geometric mean of the channels in the prunable groups.
+def learning_rate_scale(dense: surgery.Network, network: surgery.Network) -> float:
+    """Returns the factor on the dense network's learning rate of adaptive optimizers.
 
     Args:
-      model: A built model.
-      selection: Channels that do not count, by filter-group name.
+      dense: The network before the first move.
+      network: The present one.
 
     Returns:
-      The mean; 1 for a model without prunable groups.
+      How much wider the dense network is: the geometric mean over its prunable filter groups, at
+      most 4. Ranks do not count.
     """
-    left = [
-        group.channels - len(selection.get(group.name, ()))
-        for group in surgery.find_filter_groups(model)
-        if group.prunable
+    now = {group.name: group.channels for group in network.groups}
+    ratios = [
+        math.log(group.channels / now[group.name]) for group in dense.prunable if group.name in now
     ]
-    return math.exp(sum(map(math.log, left)) / len(left)) if left else 1.0
-
-
-def learning_rate_scale(dense_width: float, width_now: float) -> float:
-    """Returns the factor on the dense network's learning rate for a network of another width."""
-    return dense_width / width_now
+    return min(_MOST, math.exp(sum(ratios) / len(ratios))) if ratios else 1.0
