@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tff_autoprune import federated, models, surgery
+from tff_autoprune import runtime as runtime_lib
 from tff_autoprune.search import base, trial
 
 CLASSES = 5
@@ -12,9 +13,9 @@ CLASSES = 5
 
 @pytest.fixture(scope="module", autouse=True)
 def runtime():
-    runtime.start()
+    runtime_lib.start()
     yield
-    runtime.stop()
+    runtime_lib.stop()
 
 
 def _nested_model():
@@ -48,7 +49,7 @@ def test_the_loss_of_a_cut_is_that_of_the_model_it_would_leave(build, downloads_
 
     def evaluate(candidate):
         sent.append(candidate)
-        return engine.evaluate_model(candidate, datasets)
+        return federated.evaluate_model(candidate, datasets)
 
     observation = base.Observation(
         round_num=1,
@@ -71,6 +72,6 @@ def test_the_loss_of_a_cut_is_that_of_the_model_it_would_leave(build, downloads_
         smaller = removal.apply()
         smaller.set_weights(removal.slice_weights(tried.weights_without(selection)))
         assert loss == pytest.approx(
-            engine.evaluate_model(smaller, datasets)["calibrated_loss"], rel=1e-4
+            federated.evaluate_model(smaller, datasets)["calibrated_loss"], rel=1e-4
         )
     assert tried.losses([]) == []
