@@ -78,7 +78,7 @@ _RUN = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 from federated_doubles import make_datasets, make_model, weights_of
-from tff_autoprune import federated
+from tff_autoprune import federated, runtime
 runtime.start()
 engine = federated.Engine(make_model(normalization="batch"))
 state = engine.initialize()
@@ -112,7 +112,8 @@ def test_moments_of_the_server_are_sliced_and_the_rest_is_kept(optimizer, moment
     removal = _Removal((3, 4))
     engine = federated.Engine(make_model((4, 6)), _settings(server_optimizer=optimizer))
     old = engine.next(engine.initialize(), make_datasets((9, 8, 7))).state
-    new = engine.replace_model(old, make_model((3, 4)), removal)
+    engine = engine.with_model(make_model((3, 4)))
+    new = engine.carry_state(old, removal)
     assert set(new.finalizer) == set(old.finalizer)
     for key, value in old.finalizer.items():
         if key in moments:
@@ -127,7 +128,7 @@ def test_moments_of_the_server_are_sliced_and_the_rest_is_kept(optimizer, moment
 def test_moments_start_anew_without_a_removal():
     engine = federated.Engine(make_model((4, 6)), _settings(server_optimizer="adam"))
     old = engine.next(engine.initialize(), make_datasets((9, 8, 7))).state
-    new = engine.replace_model(old, make_model((3, 4)))
+    new = engine.with_model(make_model((3, 4))).carry_state(old)
     assert not any(np.any(v) for v in new.finalizer["accumulator"])
     assert new.finalizer["step"] == 0
 
@@ -142,7 +143,8 @@ def test_the_state_of_the_aggregator_survives_a_change_of_shape(aggregator):
     old = engine.state_to_arrays(state)
     carried = [k for k in old if k.startswith(("aggregator", "client_work", "distributor"))]
     assert any(old[k].tobytes() != initial[k].tobytes() for k in carried if "aggregator" in k)
-    new = engine.state_to_arrays(engine.replace_model(state, make_model((3, 4)), _Removal((3, 4))))
+    smaller = engine.with_model(make_model((3, 4)))
+    new = smaller.state_to_arrays(smaller.carry_state(state, _Removal((3, 4))))
     for key in carried:
         assert new[key].tobytes() == old[key].tobytes(), key
 
@@ -150,31 +152,30 @@ def test_the_state_of_the_aggregator_survives_a_change_of_shape(aggregator):
 def test_the_weights_after_a_change_of_shape_are_those_of_the_new_model():
     engine = federated.Engine(make_model((4, 6), normalization="batch"))
     small = make_model((3, 4), normalization="batch", seed=4)
-    state = engine.replace_model(engine.initialize(), small)
+    smaller = engine.with_model(small)
+    state = smaller.carry_state(engine.initialize())
     expected = [v.numpy() for v in (*small.trainable_weights, *small.non_trainable_weights)]
     assert_same_bits(weights_of(state), expected)
-    assert engine.keras_model(state).count_params() == small.count_params()
+    assert smaller.keras_model(state).count_params() == small.count_params()
 
 
 def test_a_rollback_continues_as_if_nothing_had_been_tried():
     datasets = make_datasets((9, 8, 7))
-    model = make_model((4, 6))
-    engine = federated.Engine(model, _settings(server_optimizer="adam"))
+    engine = federated.Engine(make_model((4, 6)), _settings(server_optimizer="adam"))
     before = engine.next(engine.initialize(), datasets).state
     undisturbed = engine.next(before, datasets).state
-    tried = engine.replace_model(before, make_model((3, 4)), _Removal((3, 4)))
-    engine.next(tried, datasets)
-    rolled_back = engine.next(engine.restore(model, before), datasets).state
+    smaller = engine.with_model(make_model((3, 4)))
+    smaller.next(smaller.carry_state(before, _Removal((3, 4))), datasets)
+    rolled_back = engine.next(before, datasets).state
     assert_same_bits(weights_of(undisturbed), weights_of(rolled_back))
 
 
 def test_noise_is_not_used_again_after_a_rollback():
     datasets = make_datasets((9, 8, 7))
-    model = make_model((4, 6))
-    engine = federated.Engine(model, _settings("dp"))
+    engine = federated.Engine(make_model((4, 6)), _settings("dp"))
     before = engine.initialize()
     first = engine.next(before, datasets).state
-    rolled_back = engine.with_progress_of(engine.restore(model, before), first)
+    rolled_back = engine.with_progress_of(before, first)
     assert_same_bits(weights_of(before), weights_of(rolled_back))
     second = engine.next(rolled_back, datasets).state
     for one, other in zip(weights_of(first), weights_of(second)):
@@ -183,12 +184,11 @@ def test_noise_is_not_used_again_after_a_rollback():
 
 def test_the_learning_rate_goes_on_falling_after_a_rollback():
     datasets = make_datasets((9, 8, 7))
-    model = make_model((4, 6))
     schedule = {"client_learning_rate_schedule": "linear", "total_rounds": 3}
-    engine = federated.Engine(model, _settings(**schedule))
+    engine = federated.Engine(make_model((4, 6)), _settings(**schedule))
     before = engine.initialize()
     latest = engine.next(engine.next(before, datasets).state, datasets).state
-    rolled_back = engine.with_progress_of(engine.restore(model, before), latest)
+    rolled_back = engine.with_progress_of(before, latest)
     third = engine.next(rolled_back, datasets).state
     first = engine.next(before, datasets).state
 

@@ -56,7 +56,8 @@ def test_moments_are_those_of_all_clients_pooled_before_and_after_a_cut(network,
                 moments[layer], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
             )
         removal = surgery.plan_removal(present, {group.name: [0] for group in groups[:2]})
-        state = engine.replace_model(state, removal.apply(), removal)
+        engine = engine.with_model(removal.apply())
+        state = engine.carry_state(state, removal)
 
 
 @pytest.mark.parametrize(("network", "shape", "options"), NETWORKS)
@@ -80,7 +81,7 @@ def test_a_candidate_does_as_the_smaller_model_does(network, shape, options):
         smaller = removal.apply()
         weights = compensation.compensate(found, model.get_weights(), mix)
         smaller.set_weights(removal.slice_weights(weights))
-        assert feedback == pytest.approx(engine.evaluate_model(smaller, datasets), rel=1e-4)
+        assert feedback == pytest.approx(federated.evaluate_model(smaller, datasets), rel=1e-4)
 
 
 def test_every_reader_of_a_reference_network_is_examined():

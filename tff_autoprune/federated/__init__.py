@@ -3,7 +3,8 @@
 engine = Engine(model, Settings(...))
 state = engine.initialize()
 state = engine.next(state, client_datasets).state
-state = engine.replace_model(state, smaller_model, removal)
+smaller = engine.with_model(smaller_model)
+state = smaller.carry_state(state, removal)
 """
 
 from tff_autoprune.federated import privacy

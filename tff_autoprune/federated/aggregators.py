@@ -24,33 +24,6 @@ _QUANTIZATION_THRESHOLD = 256
 _CLIP_LEARNING_RATE = 0.2
 
 
-class _MeanFactory(_Factory):
-    """The weighted mean as one operator, whose sum starts with the first client's update.
-
-    The sum of `tff.aggregators.MeanFactory` starts with zeros and so needs to know every size.
-    """
-
-    def create(
-        self, value_type: tff.types.ValueType, weight_type: tff.types.ValueType
-    ) -> tff.templates.AggregationProcess:
-        @tff.federated_computation
-        def init_fn():
-            return tff.federated_value((), tff.SERVER)
-
-        @tff.federated_computation(
-            init_fn.type_signature.result,
-            tff.FederatedType(value_type, tff.CLIENTS),
-            tff.FederatedType(weight_type, tff.CLIENTS),
-        )
-        def next_fn(state, value, weight):
-            mean = tff.federated_mean(value, weight)
-            return tff.templates.MeasuredProcessOutput(
-                state, mean, tff.federated_value((), tff.SERVER)
-            )
-
-        return tff.templates.AggregationProcess(init_fn, next_fn)
-
-
 def _zero_extremes(inner: _Factory) -> _Factory:
     # As TFF's own robust aggregator: an update more than twice (plus 1) the 98th percentile of
     # largest absolute values is no update but a fault.
@@ -80,11 +53,11 @@ def _guarded(settings: AggregatorSettings, inner: _Factory) -> _Factory:
 def _mean(settings: AggregatorSettings) -> _Factory:
     del settings
     # Without clients of positive weight the mean is 0 / 0: NaN, which the finalizer rejects.
-    return _MeanFactory()
+    return tff.aggregators.MeanFactory()
 
 
 def _robust(settings: AggregatorSettings) -> _Factory:
-    return _guarded(settings, _MeanFactory())
+    return _guarded(settings, tff.aggregators.MeanFactory())
 
 
 def _secure(settings: AggregatorSettings) -> _Factory:
@@ -139,13 +112,11 @@ class _Entry:
     build: Callable[[AggregatorSettings], _Factory]
     # Secure summation sends 32-bit integers in place of floats.
     update_bytes: Callable[[_Shapes], int] = _float_bytes
-    # The others lay updates out in vectors, noise or bits of a size that they must know.
-    unknown_sizes: bool = False
 
 
 _REGISTRY: dict[str, _Entry] = {
-    "mean": _Entry(_mean, unknown_sizes=True),
-    "robust": _Entry(_robust, unknown_sizes=True),
+    "mean": _Entry(_mean),
+    "robust": _Entry(_robust),
     "secure": _Entry(_secure),
     "dp": _Entry(_dp),
     "compressed": _Entry(_compressed, _quantized_bytes),
@@ -162,11 +133,6 @@ def build(settings: AggregatorSettings) -> _Factory:
       A factory for weighted aggregation of any structure of float32 tensors.
     """
     return _REGISTRY[settings.name].build(settings)
-
-
-def takes_unknown_sizes(settings: AggregatorSettings) -> bool:
-    """Returns whether an aggregator can be built for tensors some of whose sizes are unknown."""
-    return _REGISTRY[settings.name].unknown_sizes
 
 
 def update_bytes(settings: AggregatorSettings, shapes: _Shapes) -> int:

@@ -147,9 +147,7 @@ def build_client_work(
             * state["learning_rate_scale"]
             * optimizers.schedule_factor(settings, state["round_num"])
         )
-        optimizer_state = optimizer.set_hparams(
-            optimizer.initialize(optimizers.specs_of(weights.trainable)), hparams
-        )
+        optimizer_state = optimizer.set_hparams(optimizer.initialize(stateless.trainable), hparams)
         penalty = state["penalty"]
 
         def step(loop, batch):

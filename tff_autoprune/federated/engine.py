@@ -1,13 +1,15 @@
-"""A learning process for the present architecture, and the one thing TFF lacks: changing it.
+"""Federated averaging of one architecture, and the step to another one.
 
-next:           state ──TFF round──> state
-replace_model:  state, smaller model ──> state for the new shapes; the process takes both
+next:         state ──TFF round──> state
+with_model:   engine, smaller model ──> engine of the new architecture
+carry_state:  state of the old engine ──> state of the new one
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Protocol
 
@@ -16,11 +18,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import aggregators, compiled, evaluation, finalizer, optimizers
+from tff_autoprune.federated import aggregators, evaluation, examination, optimizers, trials
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
 from tff_autoprune.federated.client_work import Regularizer
 from tff_autoprune.federated.settings import Settings
+from tff_autoprune.federated.stateless import StatelessModel
 
 State = tff.learning.templates.LearningAlgorithmState
 
@@ -61,14 +64,16 @@ def _nbytes(variables: Sequence[tf.Variable]) -> int:
 
 
 class Engine:
-    """Federated averaging of a Keras model whose architecture may change between rounds.
+    """Federated averaging of a Keras model.
+
+    An engine is immutable and serves one architecture: all that changes between rounds is in the
+    state. Another architecture is another engine (`with_model`), which takes the old one's state
+    over (`carry_state`). What an engine computes is traced when it is first needed: a few seconds
+    for training, less for the rest.
 
     Attributes:
-      model: The model of the present architecture.
+      model: The model whose architecture it serves.
       settings: What the process is built from.
-      process: The `tff.learning.templates.LearningProcess` that runs the present architecture.
-        Where widths may change without a new trace, its initial weights are those of the first
-        architecture that it ran.
 
     Example:
     >>> from tff_autoprune import data, federated, models, runtime, surgery
@@ -87,8 +92,9 @@ class Engine:
     Cut a filter and go on with everything that was learned:
 
     >>> removal = surgery.plan_removal(engine.keras_model(result.state), {"conv_1": [2]})
-    >>> state = engine.replace_model(result.state, removal.apply(), removal)
-    >>> engine.next(state, batches).state.global_model_weights.trainable[0].shape
+    >>> smaller = engine.with_model(removal.apply())
+    >>> state = smaller.carry_state(result.state, removal)
+    >>> smaller.next(state, batches).state.global_model_weights.trainable[0].shape
     (5, 5, 1, 3)
     """
 
@@ -99,46 +105,54 @@ class Engine:
         *,
         regularizer_fn: Optional[Callable[[tf.keras.Model], Regularizer]] = None,
     ):
-        """Builds the process for a model.
+        """Builds the engine of a model; traces nothing yet.
 
         Args:
           model: A built functional or sequential model [batch, ...] -> [batch, classes].
           settings: Defaults to `Settings()`.
-          regularizer_fn: Called with an architecture; returns a function of the list of trainable
-            tensors, which is added to the clients' loss times the strength of `set_penalty`. It
-            serves narrower versions of the architecture, too, and so must read sizes from tensors.
+          regularizer_fn: Called with the model; returns a function of the list of trainable
+            tensors, which is added to the clients' loss times the strength of `set_penalty`.
         """
+        self.model = model
         self.settings = settings or Settings()
         self._regularizer_fn = regularizer_fn
-        self._compile(model, unknown_widths=True)
+        self._stateless = StatelessModel(model)
+        self._built: dict[tuple, tff.Computation] = {}
 
-    def _compile(self, model: tf.keras.Model, *, unknown_widths: bool) -> None:
-        self._compiled = compiled.compile_model(
-            model,
-            self.settings,
-            regularizer=self._regularizer_fn(model) if self._regularizer_fn else None,
-            unknown_widths=unknown_widths,
-        )
-        self.model = model
+    def with_model(self, model: tf.keras.Model) -> Engine:
+        """Returns an engine for another model, with the same settings."""
+        return Engine(model, self.settings, regularizer_fn=self._regularizer_fn)
 
-    def _change_model(self, model: tf.keras.Model) -> None:
-        if self._compiled.serves(model):
-            self.model = model
-        else:
-            # What did not serve this model would not serve its successors.
-            self._compile(model, unknown_widths=False)
-
-    @property
+    @functools.cached_property
     def process(self) -> tff.learning.templates.LearningProcess:
-        """The process that runs the present architecture."""
-        return self._compiled.process
+        """The TFF process that runs the rounds; its initial weights are the model's."""
+        return process_lib.build_learning_process(
+            self._stateless,
+            self.settings,
+            regularizer=self._regularizer_fn(self.model) if self._regularizer_fn else None,
+        )
+
+    @functools.cached_property
+    def _evaluation(self) -> tff.Computation:
+        return process_lib.build_evaluation(self._stateless)
+
+    def _of_layers(
+        self,
+        build: Callable[[StatelessModel, Mapping[str, int]], tff.Computation],
+        layers: Mapping[str, int],
+    ) -> tff.Computation:
+        key = (build, *layers.items())
+        if key not in self._built:
+            self._built[key] = build(self._stateless, layers)
+        return self._built[key]
+
+    @functools.cached_property
+    def _initial_state(self) -> State:
+        return self.process.initialize()
 
     def initialize(self) -> State:
         """Returns the state before the first round; its weights are the model's."""
-        state = self._compiled.initial_state
-        server = finalizer.initial_optimizer_state(self.settings, self.model)
-        state = state._replace(finalizer=state_lib.carry_matching(state.finalizer, server))
-        return self.set_weights(state, self.model)
+        return self._initial_state
 
     def set_weights(self, state: State, model: tf.keras.Model) -> State:
         """Returns the state with a model's weights; the model must have the same architecture."""
@@ -190,9 +204,7 @@ class Engine:
           "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
           aggregated by TFF.
         """
-        return evaluation.run(
-            self._compiled.evaluation, state.global_model_weights, client_datasets
-        )
+        return evaluation.run(self._evaluation, state.global_model_weights, client_datasets)
 
     def examine(
         self,
@@ -219,7 +231,7 @@ class Engine:
             raise UserError("federated: an examination needs at least one client, found none.")
         if not layers:
             return self.evaluate(state, client_datasets), {}
-        sums, moments = self._compiled.examination(layers)(
+        sums, moments = self._of_layers(examination.build_examination, layers)(
             state.global_model_weights, list(client_datasets)
         )
         moments = {name: np.asarray(value) for name, value in moments.items()}
@@ -252,31 +264,13 @@ class Engine:
         ordered = collections.OrderedDict(
             (name, np.asarray(mixes[name], np.float32)) for name in layers
         )
-        means, examples = self._compiled.trials(layers)(
+        means, examples = self._of_layers(trials.build_trials, layers)(
             state.global_model_weights, ordered, list(client_datasets)
         )
         return [
             process_lib.finalize_metrics({**dict(zip(means, sums)), "num_examples": examples})
             for sums in zip(*(np.asarray(mean) * examples for mean in means.values()))
         ]
-
-    def evaluate_model(
-        self, model: tf.keras.Model, client_datasets: Sequence[tf.data.Dataset]
-    ) -> dict[str, float]:
-        """Evaluates any model on clients, without tracing it if it is a narrower version.
-
-        Args:
-          model: The model.
-          client_datasets: Batches of each client.
-
-        Returns:
-          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
-          aggregated by TFF.
-        """
-        if not self._compiled.serves(model):
-            return evaluation.evaluate_model(model, client_datasets)
-        weights = evaluation.weights_of(model)
-        return evaluation.run(self._compiled.evaluation, weights, client_datasets)
 
     def keras_model(self, state: State) -> tf.keras.Model:
         """Returns a new Keras model with the server's weights and statistics."""
@@ -289,22 +283,17 @@ class Engine:
                 variable.assign(value)
         return model
 
-    def replace_model(
-        self, state: State, model: tf.keras.Model, removal: Optional[Removal] = None
-    ) -> State:
-        """Changes the architecture and carries the state over.
+    def carry_state(self, state: State, removal: Optional[Removal] = None) -> State:
+        """Takes the state of another architecture over.
 
         Args:
-          state: The state under the old architecture.
-          model: The new model, with its weights.
+          state: A state of the engine that this one was made from.
           removal: Says which parts of the old weights survive, so that the moments of the server
             optimizer are kept; None starts that optimizer anew.
 
         Returns:
-          The state for the new architecture: weights of `model`, everything else carried over.
+          A state of this engine: the weights of `model`, everything else carried over.
         """
-        old_trainable = [np.asarray(w) for w in state.global_model_weights.trainable]
-        self._change_model(model)
         initial = self.initialize()
         return initial._replace(
             distributor=state_lib.carry_matching(state.distributor, initial.distributor),
@@ -313,23 +302,10 @@ class Engine:
             finalizer=state_lib.carry_optimizer_state(
                 state.finalizer,
                 initial.finalizer,
-                old_trainable,
+                [np.asarray(w) for w in state.global_model_weights.trainable],
                 None if removal is None else removal.slice_trainable,
             ),
         )
-
-    def restore(self, model: tf.keras.Model, state: State) -> State:
-        """Goes back to an earlier architecture.
-
-        Args:
-          model: A model of that architecture.
-          state: The state saved under it.
-
-        Returns:
-          The same state, for which the engine now runs.
-        """
-        self._change_model(model)
-        return state
 
     def with_progress_of(self, state: State, latest: State) -> State:
         """Returns the state with everything of another one that must not go back in time.
@@ -338,7 +314,7 @@ class Engine:
         clipping norms and, above all, noise of differential privacy, which is never used twice.
 
         Args:
-          state: The state, of the engine's present architecture.
+          state: The state, of this engine.
           latest: A state of any architecture.
         """
         return state._replace(
@@ -372,5 +348,5 @@ class Engine:
         return state_lib.to_arrays(state)
 
     def state_from_arrays(self, arrays: Mapping[str, Any]) -> State:
-        """Undoes `state_to_arrays` for the present architecture."""
+        """Undoes `state_to_arrays` for this engine."""
         return state_lib.from_arrays(self.initialize(), arrays)

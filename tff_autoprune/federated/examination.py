@@ -37,7 +37,7 @@ def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> t
     model = stateless.model
     watched = {name: model.get_layer(name) for name in layers}
     probe_model = tf.keras.Model(model.inputs, [model.output, *(w.input for w in watched.values())])
-    probe = StatelessModel(probe_model, unknown_widths=stateless.unknown_widths)
+    probe = StatelessModel(probe_model)
     number = {id(weight): i for i, weight in enumerate(model.trainable_weights)}
     trainable_order = [number[id(weight)] for weight in probe_model.trainable_weights]
     frozen = {id(weight): i for i, weight in enumerate(model.non_trainable_weights)}
@@ -53,7 +53,7 @@ def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> t
         trainable = [weights.trainable[i] for i in trainable_order]
         non_trainable = [weights.non_trainable[i] for i in frozen_order]
         channels = {
-            name: tf.shape(weights.trainable[kernels[name]])[-2] // places
+            name: weights.trainable[kernels[name]].shape[-2] // places
             for name, places in layers.items()
         }
         zeros = collections.OrderedDict(

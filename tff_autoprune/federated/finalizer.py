@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -13,20 +11,6 @@ from tff_autoprune.federated import batch_norm, optimizers
 from tff_autoprune.federated.client_work import weights_type
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
-
-
-def with_shape_of(value: np.ndarray, spec: tf.TensorSpec) -> tf.Tensor:
-    """Returns a constant whose static shape is that of a spec, which may leave sizes unknown."""
-    return tf.compat.v1.placeholder_with_default(value, spec.shape)
-
-
-def initial_optimizer_state(settings: Settings, model: tf.keras.Model) -> Any:
-    """Returns the initial state of the finalizer's optimizer for a model, as arrays."""
-    optimizer = optimizers.build_server_optimizer(settings)
-    specs = tuple(tf.TensorSpec(v.shape, v.dtype) for v in model.trainable_weights)
-    # Hyperparameters are Python numbers, which TensorFlow reads as float32 and int32.
-    state = optimizer.initialize(specs)
-    return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), state)
 
 
 def build_finalizer(
@@ -53,12 +37,9 @@ def build_finalizer(
         update_type["non_trainable"] = stateless.non_trainable
     update_type = tff.types.tensorflow_to_type(update_type)
 
-    zeros = [np.zeros(v.shape, v.dtype.name) for v in stateless.model.trainable_weights]
-
     @tff.tensorflow.computation
     def initial_state():
-        weights = map(with_shape_of, zeros, stateless.trainable)
-        return optimizer.initialize(optimizers.specs_of(tuple(weights)))
+        return optimizer.initialize(stateless.trainable)
 
     state_type = initial_state.type_signature.result
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Union
+from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -44,20 +43,6 @@ def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimi
 def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that the server applies to the aggregated update."""
     return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, **_SERVER_MOMENTS)
-
-
-class _SpecOfTensor:
-    """What `Optimizer.initialize` reads of a spec, for a tensor whose static shape is not known."""
-
-    def __init__(self, tensor: tf.Tensor) -> None:
-        self.dtype = tensor.dtype
-        known = tensor.shape.is_fully_defined()
-        self.shape: Union[tf.TensorShape, tf.Tensor] = tensor.shape if known else tf.shape(tensor)
-
-
-def specs_of(tensors: Sequence[tf.Tensor]) -> tuple[_SpecOfTensor, ...]:
-    """Returns specs from which `Optimizer.initialize` makes a state for these very tensors."""
-    return tuple(map(_SpecOfTensor, tensors))
 
 
 def schedule_factor(settings: Settings, round_num: tf.Tensor) -> tf.Tensor:

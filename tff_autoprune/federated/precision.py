@@ -49,5 +49,4 @@ def in_bfloat16(stateless: StatelessModel) -> StatelessModel:
     Args:
       stateless: The model.
     """
-    lowered = _lowered_copy(stateless.model, makes_outputs=True)
-    return StatelessModel(lowered, unknown_widths=stateless.unknown_widths)
+    return StatelessModel(_lowered_copy(stateless.model, makes_outputs=True))

@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_autoprune.federated import aggregators, losses
 from tff_autoprune.federated import client_work as client_work_lib
-from tff_autoprune.federated.finalizer import build_finalizer, with_shape_of
+from tff_autoprune.federated.finalizer import build_finalizer
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -41,8 +41,7 @@ def build_learning_process(
     @tff.tensorflow.computation
     def initial_weights():
         return tff.learning.models.ModelWeights(
-            tuple(map(with_shape_of, trainable, stateless.trainable)),
-            tuple(map(with_shape_of, non_trainable, stateless.non_trainable)),
+            tuple(map(tf.constant, trainable)), tuple(map(tf.constant, non_trainable))
         )
 
     weights_type = initial_weights.type_signature.result

@@ -17,7 +17,6 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import widths
 
 # Where Keras' random layers (dropout, noise, augmentation) keep their generator.
 _GENERATOR = "_random_generator"
@@ -175,22 +174,24 @@ def _find_generators(model: tf.keras.Model) -> list[_Slot]:
     ]
 
 
+def _spec(variable: tf.Variable) -> tf.TensorSpec:
+    return tf.TensorSpec(variable.shape, variable.dtype)
+
+
 class StatelessModel:
     """A Keras model as a pure function of its weights.
 
     Attributes:
       model: The model; neither its variables nor its layers are changed by a call.
-      unknown_widths: Whether the widths of the weights (see `widths`) are unknown while tracing.
       trainable: Specs of its trainable weights, in the order of `model.trainable_weights`.
       non_trainable: Specs of the others, in the order of `model.non_trainable_weights`.
     """
 
-    def __init__(self, model: tf.keras.Model, *, unknown_widths: bool = False):
+    def __init__(self, model: tf.keras.Model):
         """Prepares a built model.
 
         Args:
           model: The model.
-          unknown_widths: Whether a trace shall serve narrower versions of the model too.
 
         Raises:
           UserError: If a layer keeps a weight where it cannot be replaced.
@@ -205,15 +206,8 @@ class StatelessModel:
                     " federated engine cannot train it; keep it as `self.NAME` or in a list or dict"
                     " of the layer."
                 )
-        self.unknown_widths = unknown_widths
-        self.trainable = tuple(map(self._spec, model.trainable_weights))
-        self.non_trainable = tuple(map(self._spec, model.non_trainable_weights))
-
-    def _spec(self, variable: tf.Variable) -> tf.TensorSpec:
-        shape = tuple(variable.shape)
-        if self.unknown_widths:
-            shape = widths.unknown_widths(shape)
-        return tf.TensorSpec(shape, variable.dtype)
+        self.trainable = tuple(map(_spec, model.trainable_weights))
+        self.non_trainable = tuple(map(_spec, model.non_trainable_weights))
 
     @property
     def has_randomness(self) -> bool:
@@ -238,11 +232,6 @@ class StatelessModel:
                     undo.append((slot, slot.put(read)))
             for variable, value in zip(list(self.model.non_trainable_weights), assignable):
                 undo.extend((slot, slot.put(value)) for slot in self._slots[id(variable)])
-            if self.unknown_widths:
-                for layer in self.model._flatten_layers(include_self=False, recursive=True):
-                    for name, value_of in widths.attributes(layer):
-                        slot = _Slot(layer, vars(layer), name)
-                        undo.append((slot, slot.put(value_of(layer))))
             yield
         finally:
             for slot, old in reversed(undo):

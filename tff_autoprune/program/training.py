@@ -95,6 +95,7 @@ class Training:
         self._round_num = 0
         self._state = self._engine.initialize()
         self._snapshot: Optional[checkpoint_lib.ModelState] = None
+        self._snapshot_engine: Optional[federated.Engine] = None
         self._method_stopped = False
         self._accuracy: Optional[float] = None
         self._retried_cohorts = 0
@@ -322,7 +323,7 @@ class Training:
         def evaluate(model: tf.keras.Model) -> base.Feedback:
             datasets = feedback_datasets()
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
-            return self._engine.evaluate_model(model, datasets)
+            return federated.evaluate_model(model, datasets)
 
         observation = base.Observation(
             round_num=self._round_num,
@@ -348,7 +349,7 @@ class Training:
             if self._snapshot is None:
                 raise RuntimeError("The pruning method restores, but nothing was cut before.")
             latest = self._state
-            self._restore(self._snapshot)
+            self._restore(self._snapshot, self._snapshot_engine)
             self._state = self._engine.with_progress_of(self._state, latest)
             self._snapshot = None
         elif decision.action is base.Action.ASSIGN:
@@ -374,6 +375,7 @@ class Training:
             self._snapshot = checkpoint_lib.ModelState(
                 model, self._engine.state_to_arrays(self._state)
             )
+            self._snapshot_engine = self._engine
         if decision.weights is not None:
             model = tf.keras.models.clone_model(model)
             model.set_weights(decision.weights)
@@ -385,13 +387,16 @@ class Training:
             )
             tf.keras.utils.set_random_seed(int(generator.generate_state(1)[0] >> 1))
             smaller = tf.keras.models.clone_model(smaller)
-        self._state = self._engine.replace_model(
-            self._state, smaller, None if decision.reinitialize else removal
+        self._engine = self._engine.with_model(smaller)
+        self._state = self._engine.carry_state(
+            self._state, None if decision.reinitialize else removal
         )
         self._architecture_changed()
 
-    def _restore(self, saved: checkpoint_lib.ModelState) -> None:
-        self._engine.restore(saved.model, self._state)
+    def _restore(
+        self, saved: checkpoint_lib.ModelState, engine: Optional[federated.Engine] = None
+    ) -> None:
+        self._engine = engine or self._engine.with_model(saved.model)
         self._state = self._engine.state_from_arrays(saved.arrays)
         self._architecture_changed()
 
@@ -434,7 +439,7 @@ class Training:
             return
         self._round_num = found.round_num
         self._restore(found.current)
-        self._snapshot = found.snapshot
+        self._snapshot, self._snapshot_engine = found.snapshot, None
         document = found.document
         self._method_state = document["method_state"]
         self._method_stopped = document["method_stopped"]
