@@ -21,24 +21,14 @@ import tensorflow as tf
 from absl import logging
 
 from tff_autoprune import files
+from tff_autoprune.errors import UserError
 
-_HEADER = b"tff_autoprune checkpoint 1 sha256="
+_FORMAT = b"tff_autoprune checkpoint "
+_HEADER = _FORMAT + b"2 sha256="
+_STATE = "state."
 _SUFFIX = ".checkpoint"
 # The newest may be damaged by the disk; the one before it then serves.
 _KEPT = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelState:
-    """A server model and the state of its learning process.
-
-    Attributes:
-      model: The architecture (its weights are those of the state).
-      arrays: The process state as a flat mapping of arrays.
-    """
-
-    model: tf.keras.Model
-    arrays: Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +37,14 @@ class Checkpoint:
 
     Attributes:
       round_num: Rounds completed.
-      current: The server's model and process state.
-      snapshot: Those from before cuts that have not healed yet, if there are such cuts.
+      model: The architecture (its weights are those of the state).
+      arrays: The process state as a flat mapping of arrays.
       document: JSON values: state of the pruning method, records, counters.
     """
 
     round_num: int
-    current: ModelState
-    snapshot: Optional[ModelState]
+    model: tf.keras.Model
+    arrays: Mapping[str, np.ndarray]
     document: dict[str, Any]
 
 
@@ -67,11 +57,8 @@ class CheckpointFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes the checkpoint atomically, then removes all but the newest two."""
-        arrays: dict[str, np.ndarray] = {}
-        for name, part in (("current", checkpoint.current), ("snapshot", checkpoint.snapshot)):
-            if part is not None:
-                arrays[f"{name}.model"] = np.frombuffer(part.model.to_json().encode(), np.uint8)
-                arrays.update({f"{name}.state.{k}": v for k, v in part.arrays.items()})
+        arrays = {f"{_STATE}{path}": value for path, value in checkpoint.arrays.items()}
+        arrays["model"] = np.frombuffer(checkpoint.model.to_json().encode(), np.uint8)
         document = {"round_num": checkpoint.round_num, **checkpoint.document}
         arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
         archive = io.BytesIO()
@@ -101,17 +88,18 @@ class CheckpointFolder:
 
 def _load(path: pathlib.Path) -> Optional[Checkpoint]:
     header, _, content = path.read_bytes().partition(b"\n")
+    if header.startswith(_FORMAT) and not header.startswith(_HEADER):
+        version = header[len(_FORMAT) :].split(b" ")[0].decode()
+        raise UserError(
+            f"--resume: {path} is a checkpoint of format {version}, which an earlier version of"
+            " tff_autoprune wrote; expected format 2. Finish the run with that version, or start"
+            " it anew with --overwrite."
+        )
     if header != _HEADER + hashlib.sha256(content).hexdigest().encode():
         return None
     with np.load(io.BytesIO(content)) as archive:
         arrays = {name: archive[name] for name in archive.files}
     document = json.loads(arrays.pop("document").tobytes())
-
-    def part(name: str) -> Optional[ModelState]:
-        if f"{name}.model" not in arrays:
-            return None
-        prefix = f"{name}.state."
-        state = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
-        return ModelState(tf.keras.models.model_from_json(arrays[f"{name}.model"].tobytes()), state)
-
-    return Checkpoint(document.pop("round_num"), part("current"), part("snapshot"), document)
+    model = tf.keras.models.model_from_json(arrays.pop("model").tobytes())
+    state = {name[len(_STATE) :]: value for name, value in arrays.items()}
+    return Checkpoint(document.pop("round_num"), model, state, document)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # Seeds of independent streams; any distinct numbers do.
 _DROPOUT_STREAM = 1
-_FEEDBACK_STREAM = 2
+# Larger batches than in training: evaluation keeps no activations.
+_EVALUATION_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +66,61 @@ def sample(
     return Cohort(sampled, [c for c, stay in zip(sampled, stays) if stay])
 
 
-def sample_feedback_clients(client_ids: Sequence[str], *, count: int, seed: int) -> list[str]:
-    """Returns the held-out clients that evaluate models; the same in every round.
+def evaluation_clients(
+    client_ids: Sequence[str], *, seed: int, count: Optional[int] = None
+) -> list[str]:
+    """Returns the validation clients that accuracy is reported on; no decision ever asks them.
 
-    The same clients see a model before and after a cut: their differences are then no sampling
-    noise.
+    Args:
+      client_ids: All validation clients.
+      seed: The run's seed.
+      count: How many at most; all of them by default.
+
+    Returns:
+      The same clients in every round, so that a curve shows the model and not the sample.
     """
+    return sorted(_shuffled(client_ids, seed)[: _reserved(len(client_ids))][:count])
+
+
+def feedback_clients(
+    client_ids: Sequence[str], *, count: int, seed: int, round_num: int, question: str
+) -> list[str]:
+    """Returns the validation clients that one decision asks, drawn afresh for it.
+
+    Args:
+      client_ids: All validation clients.
+      count: How many at most.
+      seed: The run's seed.
+      round_num: The round of the decision.
+      question: What they are asked.
+
+    Returns:
+      A sample of those that are no `evaluation_clients`. A lone validation client is both.
+    """
+    pool = _shuffled(client_ids, seed)
+    pool = sorted(pool[_reserved(len(pool)) :] or pool)
+    generator = randomness.generator(seed, "feedback", round_num, question)
+    return sorted(pool[i] for i in generator.permutation(len(pool))[:count])
+
+
+def _shuffled(client_ids: Sequence[str], seed: int) -> list[str]:
     ordered = sorted(client_ids)
-    generator = np.random.default_rng((seed, _FEEDBACK_STREAM))
-    chosen = generator.permutation(len(ordered))[:count]
-    return [ordered[i] for i in sorted(chosen)]
+    return [ordered[i] for i in randomness.generator(seed, "validation").permutation(len(ordered))]
+
+
+def _reserved(clients: int) -> int:
+    """Returns how many of the validation clients no decision asks: a third, at least one."""
+    return max(1, clients // 3)
+
+
+def evaluation_datasets(
+    client_data: tff.simulation.datasets.ClientData, client_ids: Sequence[str]
+) -> list[tf.data.Dataset]:
+    """Returns the batches on which clients evaluate a model."""
+    return [
+        client_data.create_tf_dataset_for_client(client_id).batch(_EVALUATION_BATCH)
+        for client_id in client_ids
+    ]
 
 
 def training_datasets(

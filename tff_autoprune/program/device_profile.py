@@ -14,12 +14,14 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tff_autoprune import surgery
 from tff_autoprune.errors import UserError
+from tff_autoprune.search.budget import Budget
+from tff_autoprune.search.structure import CostWeights
 from tff_autoprune.surgery import cost
-from tff_autoprune.surgery.groups import FilterGroup
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -82,19 +84,47 @@ class DeviceProfile:
         )
 
     def latency_ms(self, model: tf.keras.Model) -> float:
-        """Returns what a narrower version of the profiled model would take."""
+        """Returns what a smaller version of the profiled model would take.
+
+        A new layer in front of a factorized one counts at that one's rate.
+        """
         return self.rest_ms + sum(self._layers_ms(model).values())
 
-    def savings(
-        self, model: tf.keras.Model, groups: Sequence[FilterGroup], now: float
-    ) -> dict[str, float]:
-        """Returns the milliseconds that removing a channel of each group saves."""
-        del now
-        return cost.per_channel(model, groups, "latency", self._layers_ms(model))
+    def weights(self, network: surgery.Network) -> CostWeights:
+        """Returns what an operation of each layer takes, in milliseconds."""
+        work = {row.layer: float(row.flops) for row in network.cost.table.itertuples()}
+        layers = {layer: ms for layer, ms in self.ms_per_work.items() if work.get(layer)}
+        return CostWeights(parameter=0.0, flop=0.0, layers=layers)
 
     def _layers_ms(self, model: tf.keras.Model) -> dict[str, float]:
-        work = _work(model)
-        return {layer: rate * work[layer] for layer, rate in self.ms_per_work.items()}
+        rates = {}
+        for layer, work in _work(model).items():
+            rate = self.ms_per_work.get(layer, self.ms_per_work.get(layer.removesuffix("_rank")))
+            if rate is not None:
+                rates[layer] = rate * work
+        return rates
+
+
+def budget(value: float, path: str) -> Budget:
+    """Returns a budget of milliseconds on the device of a profile.
+
+    Args:
+      value: The most that is allowed, in milliseconds.
+      path: See `DeviceProfile.read`; it is read when the first network, the profiled one, comes.
+    """
+    profiles: list[DeviceProfile] = []
+
+    def profile(network: surgery.Network) -> DeviceProfile:
+        if not profiles:
+            profiles.append(DeviceProfile.read(path, network.model))
+        return profiles[0]
+
+    return Budget(
+        "latency_ms",
+        value,
+        measure=lambda network: profile(network).latency_ms(network.model),
+        weights=lambda network: profile(network).weights(network),
+    )
 
 
 def _work(model: tf.keras.Model) -> dict[str, float]:

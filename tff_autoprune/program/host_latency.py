@@ -5,14 +5,12 @@ Measured, so not the same twice: a run with such a budget is not reproducible to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tff_autoprune.search.budget import Budget
-from tff_autoprune.surgery import cost
-from tff_autoprune.surgery.groups import FilterGroup
+from tff_autoprune.search.structure import CostWeights
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,14 +20,13 @@ _RUNS = 50
 
 
 def budget(value: float) -> Budget:
-    """Returns a budget of milliseconds on this host."""
-    return Budget("latency_ms", value, on_this_host, _savings)
-
-
-def _savings(model: tf.keras.Model, groups: Sequence[FilterGroup], now: float) -> dict[str, float]:
-    """Returns what a channel saves if time falls with operations."""
-    ms = now / cost.of(model).flops
-    return {name: ms * saved for name, saved in cost.per_channel(model, groups).items()}
+    """Returns a budget of milliseconds on this host; time is taken to fall with operations."""
+    return Budget(
+        "latency_ms",
+        value,
+        measure=lambda network: on_this_host(network.model),
+        weights=lambda network: CostWeights(parameter=0.0, flop=1.0),
+    )
 
 
 def on_this_host(model: tf.keras.Model) -> float:

@@ -22,6 +22,7 @@ METRICS_COLUMNS = (
     "seconds",
     "clients",
     "failed_clients",
+    "retried_cohorts",
     "train_loss",
     "train_accuracy",
     "validation_loss",
@@ -31,6 +32,7 @@ METRICS_COLUMNS = (
     "model_bytes",
     "download_bytes",
     "upload_bytes",
+    "race_bytes",
     "feedback_bytes",
     "dense_download_bytes",
     "dense_upload_bytes",
@@ -40,12 +42,13 @@ METRICS_COLUMNS = (
 PRUNING_COLUMNS = (
     "round",
     "action",
-    "groups",
+    "removed",
     "filters_removed",
+    "factorized",
     "parameters",
     "flops",
-    "predicted_effect",
-    "measured_effect",
+    "points",
+    "points_error",
     "reason",
 )
 Row = dict[str, Any]
@@ -89,20 +92,26 @@ class Records:
         self, round_num: int, decision: Decision, *, parameters: int, flops: int
     ) -> None:
         """Adds the row of one decision; sizes are those after it was carried out."""
-        removed = {name: len(indices) for name, indices in decision.selection.items()}
+        removed = {name: len(ids) for name, ids in decision.structure.removed.items()}
+        factorized = {
+            name: [how.kind, how.rank] for name, how in decision.structure.factorized.items()
+        }
+        measured = decision.measured
         self.pruning.append(
             {
                 "round": round_num,
                 "action": decision.action.value,
-                "groups": json.dumps(removed),
+                "removed": json.dumps(removed),
                 "filters_removed": sum(removed.values()),
+                "factorized": json.dumps(factorized),
                 "parameters": parameters,
                 "flops": flops,
-                "predicted_effect": decision.predicted_effect,
-                "measured_effect": decision.measured_effect,
+                "points": measured.points if measured else None,
+                "points_error": measured.error if measured else None,
                 "reason": decision.reason,
             }
         )
+        self.write()
 
     def total(self, column: str) -> float:
         """Returns the sum of a column of metrics.csv over all rounds."""

@@ -1,50 +1,34 @@
 """The round loop: federated averaging, and the pruning method between rounds.
 
-sample cohort ─> train ─> aggregate ─> decide ─> record
-      ^                                  │
-      └─ smaller model, its state kept <─┘
+round ─> evaluate ─> decide ──no──> record ─> next round
+                       └── move ──> learner of the smaller network ─┘
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import shutil
+import dataclasses
 import signal
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import ml_collections
-import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, surgery
-from tff_autoprune.errors import UserError
+from tff_autoprune import federated, files, randomness, surgery
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program import pruning_methods, summary, tensorboard
 from tff_autoprune.program import records as records_lib
-from tff_autoprune.program import tensorboard
+from tff_autoprune.program.feedback import Feedback
+from tff_autoprune.program.learner import Learner
 from tff_autoprune.program.progress import Progress
+from tff_autoprune.program.rounds import Round, Rounds
 from tff_autoprune.run_directory import RunDirectory
-from tff_autoprune.search import base, methods
-from tff_autoprune.surgery import cost
-
-_PACKAGES = (
-    "tensorflow",
-    "tensorflow-federated",
-    "tensorflow-model-optimization",
-    "tflite-runtime",
-    "numpy",
-    "pandas",
-)
-# Larger batches than in training: evaluation keeps no activations.
-_EVALUATION_BATCH = 256
-# Seed of the weights that the paper's rule draws anew after a cut; any distinct number does.
-_REINITIALIZATION_STREAM = 3
+from tff_autoprune.search import base
+from tff_autoprune.search.change import Change
+from tff_autoprune.search.width import learning_rate_scale
 
 
 class Training:
@@ -83,35 +67,36 @@ class Training:
         self._check_run_directory(resume=resume, overwrite=overwrite)
 
         self._data = config_lib.load_data(config)
-        self._dense = config_lib.build_model(config, self._data.spec)
-        self._dense_cost = cost.of(self._dense)
-        self._method = methods.create(config.pruning.method, config.pruning)
-        self._method_state = self._method.initialize(self._dense)
-        self._engine = federated.Engine(
-            self._dense,
-            federated_settings(config),
+        dense = config_lib.build_model(config, self._data.spec)
+        self._method = pruning_methods.create(config)
+        engine = federated.Engine(
+            dense,
+            federated.Settings.from_config(config),
             regularizer_fn=self._method.regularizer_fn,
         )
+        self._ignored = tuple(config.pruning.ignore_layers)
+        self._dense = surgery.Network(dense, self._ignored)
+        self._method_state = self._method.initialize(self._dense)
+        self._learner = Learner.of(engine, engine.initialize(), self._ignored)
+        self._rounds = Rounds(config, self._data.train, report=self._say)
         self._round_num = 0
-        self._state = self._engine.initialize()
-        self._snapshot: Optional[checkpoint_lib.ModelState] = None
-        self._snapshot_engine: Optional[federated.Engine] = None
         self._method_stopped = False
         self._accuracy: Optional[float] = None
-        self._retried_cohorts = 0
         self._earlier_seconds = 0.0
-        self._rebuild_seconds = 0.0
-        self._feedback_bytes = 0
-        self._architecture_changed()
-        self._privacy()  # Whether it can be told, before training spends it.
+        self._progress: Optional[Progress] = None
+        summary.privacy(
+            engine.settings, 0, self._data
+        )  # Whether it can be told, before it is spent.
 
         # An earlier run is lost only when nothing is wrong with the one that replaces it.
-        if overwrite and not resume and self._files.path.exists():
-            shutil.rmtree(self._files.path)
+        if overwrite and not resume:
+            self._files.clear()
         self._records = records_lib.Records(
             self._files.metrics,
             self._files.pruning,
-            tensorboard.release_manager(self._files.tensorboard, config_lib.flat(config)),
+            tensorboard.release_manager(
+                self._files.tensorboard, config_lib.flat(config), _filters(self._dense)
+            ),
         )
         self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
         if resume:
@@ -128,23 +113,23 @@ class Training:
           The summary; {} if the run was interrupted.
         """
         self._started = time.monotonic()
-        self._write_config()
+        summary.write_config(self._files, self._config, self._data)
         with files.replacing(self._files.dense_model) as path:
-            self._dense.save(path)
+            self._dense.model.save(path)
         self._progress = Progress(
             self._config.federated.rounds, first_round=self._round_num, quiet=self._quiet
         )
         previous_handler = signal.signal(signal.SIGINT, self._interrupt)
         try:
             if self._round_num == 0:
-                self._decide(pseudo_gradient=None, train_metrics={})
+                self._decide({})
             while self._round_num < self._config.federated.rounds and not self.interrupted:
                 self._run_round()
                 due = self._round_num % self._config.federated.checkpoint_every == 0
                 if due or self.interrupted:
                     self._save_checkpoint()
             if self.interrupted:
-                self._progress.message(
+                self._say(
                     f"stopped after round {self._round_num}; go on with the same command and"
                     " --resume"
                 )
@@ -160,253 +145,157 @@ class Training:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        self._progress.message("stopping after this round (Ctrl-C again stops at once)")
+        self._say("stopping after this round (Ctrl-C again stops at once)")
+
+    def _say(self, line: str) -> None:
+        if self._progress is not None:
+            self._progress.message(line)
 
     def _check_run_directory(self, *, resume: bool, overwrite: bool) -> None:
-        directory = self._files
-        if directory.path.exists() and not directory.path.is_dir():
-            raise UserError(f"--run_dir: {directory.path} is a file, not a folder.")
-        try:
-            directory.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--run_dir: {directory.path} cannot be made: {error.strerror}."
-            ) from error
-        if not os.access(directory.path, os.W_OK):
-            raise UserError(f"--run_dir: {directory.path} cannot be written to.")
-        if not directory.config.exists():
-            return
-        if resume:
-            used = directory.read_config()["config"]
-            config_lib.check_same("--resume", self._config, used)
-        elif not overwrite:
-            raise UserError(
-                f"--run_dir: {directory.path} holds a run already; add --resume to go on with it,"
-                " --overwrite to replace it, or name another folder."
-            )
+        if resume and self._files.is_run():
+            config_lib.check_same("--resume", self._config, self._files.read_config()["config"])
+        else:
+            self._files.check_writable(overwrite=overwrite)
 
-    # ---------------------------------------------------------------- one round
+    # ---------------------------------------------------------------- rounds
 
     def _run_round(self) -> None:
         started = time.monotonic()
-        rebuild_before = self._rebuild_seconds
-        feedback_bytes_before = self._feedback_bytes
-        self._round_num += 1
-        controls = self._method.controls(self._method_state)
-        self._state = self._engine.set_penalty(self._state, controls.penalty)
-        self._state = self._engine.set_learning_rate_scale(
-            self._state, controls.learning_rate_scale
-        )
-        weights_before = self._trainable_weights()
-        parameters, model_bytes = self._cost.parameters, self._cost.bytes
+        done = self._train(self._learner, self._round_num + 1)
+        self._record(done, seconds=time.monotonic() - started)
+        self._decide(done.metrics)
 
-        cohort, result = self._train_cohort()
-        self._state = result.state
-        weights_after = self._trainable_weights()
-        pseudo_gradient = [b - a for b, a in zip(weights_before, weights_after)]
-        unreturned = len(cohort.sampled) - len(cohort.returning)
-        per_client = result.download_bytes // max(1, len(cohort.returning))
-        row = {
-            "round": self._round_num,
-            "clients": len(cohort.sampled),
-            "failed_clients": unreturned + result.failed_clients,
-            "train_loss": result.metrics["loss"],
-            "train_accuracy": result.metrics["accuracy"],
-            "parameters": parameters,
-            "flops": self._cost.flops,
-            "model_bytes": model_bytes,
-            "download_bytes": result.download_bytes + unreturned * per_client,
-            "upload_bytes": result.upload_bytes,
-            "dense_download_bytes": len(cohort.sampled) * self._dense_cost.bytes,
-            "dense_upload_bytes": result.clients * self._dense_cost.bytes,
-            "penalty": controls.penalty,
-            **{f"filters/{g.name}": g.channels for g in self._groups if g.prunable},
-        }
-        self._decide(pseudo_gradient, result.metrics)
+    def _train(self, learner: Learner, round_num: int) -> Round:
+        """Runs the next round of a learner, at the rate that suits its width."""
+        scale = 1.0
+        if self._method.inherits:
+            scale = learning_rate_scale(self._dense, learner.network)
+        controls = self._method.controls(self._method_state)
+        return self._rounds.run(learner, round_num, penalty=controls.penalty, rate_scale=scale)
+
+    def _record(self, done: Round, *, seconds: float, other_bytes: int = 0) -> None:
+        """Takes a round as the run's own, evaluates if it is time, and writes its row.
+
+        Args:
+          done: The round.
+          seconds: What it took.
+          other_bytes: Bytes of the networks that trained beside it and were not kept.
+        """
+        self._round_num, self._learner = done.round_num, done.learner
         validation = self._validate_if_due()
-        row["validation_loss"] = validation.get("loss")
-        row["validation_accuracy"] = validation.get("accuracy")
-        row["feedback_bytes"] = self._feedback_bytes - feedback_bytes_before
-        row["rebuild_seconds"] = self._rebuild_seconds - rebuild_before
-        row["seconds"] = time.monotonic() - started
+        traffic, dense_bytes = done.traffic, self._dense.cost.bytes
+        network = done.learner.network
+        row = {
+            "round": done.round_num,
+            "clients": traffic.sampled,
+            "failed_clients": done.failed_clients,
+            "retried_cohorts": done.retried_cohorts,
+            "train_loss": done.metrics["loss"],
+            "train_accuracy": done.metrics["accuracy"],
+            "validation_loss": validation.get("loss"),
+            "validation_accuracy": validation.get("accuracy"),
+            "parameters": network.cost.parameters,
+            "flops": network.cost.flops,
+            "model_bytes": network.cost.bytes,
+            "download_bytes": traffic.download,
+            "upload_bytes": traffic.upload,
+            "race_bytes": other_bytes,
+            "feedback_bytes": 0,
+            "dense_download_bytes": traffic.sampled * dense_bytes,
+            "dense_upload_bytes": traffic.trained * dense_bytes,
+            "penalty": self._method.controls(self._method_state).penalty,
+            "rebuild_seconds": 0.0,
+            "seconds": seconds,
+            **{f"filters/{name}": count for name, count in _filters(network).items()},
+        }
         self._records.add_round(row)
         self._progress.round(row, accuracy=self._accuracy, total_bytes=self._total_bytes())
 
-    def _train_cohort(self) -> tuple[cohort_lib.Cohort, federated.RoundResult]:
-        """Trains one cohort; another one if all of its clients failed."""
-        settings = self._config.federated
-        for attempt in range(settings.max_attempts):
-            cohort = cohort_lib.sample(
-                self._data.train.client_ids,
-                count=settings.clients_per_round,
-                dropout_probability=settings.dropout_probability,
-                seed=self._config.seed,
-                round_num=self._round_num,
-                attempt=attempt,
-            )
-            if cohort.returning:
-                result = self._train_clients(cohort.returning)
-                if not result.failed:
-                    return cohort, result
-            self._retried_cohorts += 1
-            self._progress.message(
-                f"round {self._round_num}: no client of the cohort returned a usable update;"
-                " sampling another cohort"
-            )
-        raise UserError(
-            f"round {self._round_num}: {settings.max_attempts} cohorts in a row returned no usable"
-            " update (federated.max_attempts); look at federated.client_learning_rate and"
-            " federated.dropout_probability. The last checkpoint is kept."
-        )
-
-    def _train_clients(self, client_ids: Sequence[str]) -> federated.RoundResult:
-        datasets = cohort_lib.training_datasets(
-            self._data.train, client_ids, self._config, round_num=self._round_num
-        )
-        return self._engine.next(self._state, datasets)
-
-    def _validate_if_due(self) -> base.Feedback:
+    def _validate_if_due(self) -> dict[str, float]:
         settings = self._config.federated
         last = self._round_num == settings.rounds
         if not last and self._round_num % settings.evaluate_every:
             return {}
-        result = self._engine.evaluate(
-            self._state, self._validation_datasets(settings.evaluation_clients)
+        clients = cohort_lib.evaluation_clients(
+            self._data.validation.client_ids,
+            count=settings.evaluation_clients,
+            seed=self._config.seed,
         )
+        datasets = cohort_lib.evaluation_datasets(self._data.validation, clients)
+        result = self._learner.engine.evaluate(self._learner.state, datasets)
         self._accuracy = result["accuracy"]
         return result
 
-    def _evaluation_datasets(self, client_data: Any, client_ids: Sequence[str]) -> list:
-        return [
-            client_data.create_tf_dataset_for_client(client_id).batch(_EVALUATION_BATCH)
-            for client_id in client_ids
-        ]
-
-    def _validation_datasets(self, count: int) -> list:
-        chosen = cohort_lib.sample_feedback_clients(
-            self._data.validation.client_ids,
-            count=count,
-            seed=self._config.seed,
-        )
-        return self._evaluation_datasets(self._data.validation, chosen)
-
     # ---------------------------------------------------------------- pruning
 
-    def _decide(
-        self,
-        pseudo_gradient: Optional[Sequence[np.ndarray]],
-        train_metrics: base.Feedback,
-    ) -> None:
+    def _decide(self, train_metrics: dict[str, float]) -> None:
+        """Asks the method, and carries out what it decides."""
         if self._method_stopped:
             return
-
-        def feedback_datasets() -> list:
-            return self._validation_datasets(self._config.federated.feedback_clients)
-
-        def examine(
-            layers: Mapping[str, int],
-        ) -> tuple[base.Feedback, Mapping[str, np.ndarray]]:
-            datasets = feedback_datasets()
-            found, moments = self._engine.examine(self._state, datasets, layers)
-            # A client sends one half of a symmetric matrix.
-            sent = sum(m.itemsize * len(m) * (len(m) + 1) // 2 for m in moments.values())
-            self._feedback_bytes += len(datasets) * (self._cost.bytes + sent)
-            return found, moments
-
-        def try_candidates(
-            layers: Mapping[str, int], mixes: Mapping[str, np.ndarray]
-        ) -> Sequence[base.Feedback]:
-            datasets = feedback_datasets()
-            self._feedback_bytes += len(datasets) * sum(map(_bytes_of_mixes, mixes.values()))
-            return self._engine.try_candidates(self._state, datasets, layers, mixes)
-
-        def evaluate(model: tf.keras.Model) -> base.Feedback:
-            datasets = feedback_datasets()
-            self._feedback_bytes += len(datasets) * cost.of(model).bytes
-            return federated.evaluate_model(model, datasets)
-
+        started = time.monotonic()
+        feedback = Feedback(
+            self._config, self._data.validation, self._learner, self._round_num, self._train
+        )
         observation = base.Observation(
             round_num=self._round_num,
             total_rounds=self._config.federated.rounds,
-            model=self._engine.keras_model(self._state),
-            pseudo_gradient=pseudo_gradient,
+            network=self._learner.present(),
             train_metrics=train_metrics,
-            examine=examine,
-            try_candidates=try_candidates,
-            evaluate=evaluate,
         )
-        self._method_state, decisions = self._method.step(self._method_state, observation)
+        self._method_state, decisions = base.decide(
+            self._method, self._method_state, observation, feedback.answer
+        )
+        if self._records.metrics:
+            self._records.metrics[-1]["feedback_bytes"] += feedback.bytes
+            self._records.metrics[-1]["rebuild_seconds"] += (
+                0.0 if feedback.race else time.monotonic() - started
+            )
+        raced = next((d.raced for d in decisions if d.raced is not None), None)
+        if feedback.race is not None:
+            self._adopt(feedback, raced, time.monotonic() - started)
         for decision in decisions:
-            self._carry_out(decision)
+            if decision.action is base.Action.MOVE and decision.raced is None:
+                self._move(decision, observation.network)
+            elif decision.action is base.Action.ASSIGN:
+                self._learner = self._learner.assigned(decision.weights)
+            elif decision.action is base.Action.STOP:
+                self._method_stopped = True
+            self._note(observation.round_num, decision)
 
-    def _carry_out(self, decision: base.Decision) -> None:
-        started = time.monotonic()
-        if decision.action is base.Action.CUT:
-            self._cut(decision)
-        elif decision.action is base.Action.ACCEPT:
-            self._snapshot = None
-        elif decision.action is base.Action.RESTORE:
-            if self._snapshot is None:
-                raise RuntimeError("The pruning method restores, but nothing was cut before.")
-            latest = self._state
-            self._restore(self._snapshot, self._snapshot_engine)
-            self._state = self._engine.with_progress_of(self._state, latest)
-            self._snapshot = None
-        elif decision.action is base.Action.ASSIGN:
-            model = self._engine.keras_model(self._state)
-            model.set_weights(decision.weights)
-            self._state = self._engine.set_weights(self._state, model)
-        elif decision.action is base.Action.STOP:
-            self._method_stopped = True
-        self._rebuild_seconds += time.monotonic() - started
+    def _adopt(self, feedback: Feedback, raced: Optional[int], seconds: float) -> None:
+        """Takes the rounds of one learner of a race as the run's own."""
+        race = feedback.race
+        kept: Sequence[Round] = race.stayed if raced is None else race.raced[raced]
+        shared = race.other_bytes(kept) // len(kept)
+        for done in kept:
+            self._record(done, seconds=seconds / len(kept), other_bytes=shared)
+
+    def _move(self, decision: base.Decision, network: surgery.Network) -> None:
+        """Changes the network without a race."""
+        change = Change(network, decision.structure, decision.moments)
+        if not decision.reinitialize:
+            self._learner = self._learner.changed(change, self._ignored)
+            return
+        (seed,) = randomness.integers(self._config.seed, "reinitialization", self._round_num)
+        tf.keras.utils.set_random_seed(int(seed))
+        self._learner = self._learner.restarted(
+            tf.keras.models.clone_model(change.model), self._ignored
+        )
+
+    def _note(self, round_num: int, decision: base.Decision) -> None:
+        """Writes a decision down, and says it."""
+        sizes = self._learner.network.cost
         self._records.add_decision(
-            self._round_num, decision, parameters=self._cost.parameters, flops=self._cost.flops
+            round_num, decision, parameters=sizes.parameters, flops=sizes.flops
         )
-        removed = sum(len(indices) for indices in decision.selection.values())
-        self._progress.message(
-            f"pruning after round {self._round_num}: {decision.action.value}"
-            + (f" {removed} filters, {self._cost.parameters:,} parameters left" if removed else "")
-            + f" ({decision.reason})"
+        what = ""
+        if decision.structure.changes:
+            removed = sum(len(ids) for ids in decision.structure.removed.values())
+            what = f" {removed} filters removed, {len(decision.structure.factorized)} layers"
+            what += f" factorized, {sizes.parameters:,} parameters left"
+        self._say(
+            f"pruning after round {round_num}: {decision.action.value}{what} ({decision.reason})"
         )
-
-    def _cut(self, decision: base.Decision) -> None:
-        model = self._engine.keras_model(self._state)
-        if self._snapshot is None and not decision.reinitialize:
-            self._snapshot = checkpoint_lib.ModelState(
-                model, self._engine.state_to_arrays(self._state)
-            )
-            self._snapshot_engine = self._engine
-        if decision.weights is not None:
-            model = tf.keras.models.clone_model(model)
-            model.set_weights(decision.weights)
-        removal = surgery.plan_removal(model, decision.selection)
-        smaller = removal.apply()
-        if decision.reinitialize:
-            generator = np.random.SeedSequence(
-                (self._config.seed, _REINITIALIZATION_STREAM, self._round_num)
-            )
-            tf.keras.utils.set_random_seed(int(generator.generate_state(1)[0] >> 1))
-            smaller = tf.keras.models.clone_model(smaller)
-        self._engine = self._engine.with_model(smaller)
-        self._state = self._engine.carry_state(
-            self._state, None if decision.reinitialize else removal
-        )
-        self._architecture_changed()
-
-    def _restore(
-        self, saved: checkpoint_lib.ModelState, engine: Optional[federated.Engine] = None
-    ) -> None:
-        self._engine = engine or self._engine.with_model(saved.model)
-        self._state = self._engine.state_from_arrays(saved.arrays)
-        self._architecture_changed()
-
-    def _architecture_changed(self) -> None:
-        model = self._engine.keras_model(self._state)
-        self._groups = surgery.find_filter_groups(model)
-        self._cost = cost.of(model)
-
-    def _trainable_weights(self) -> list[np.ndarray]:
-        return [np.asarray(w) for w in self._state.global_model_weights.trainable]
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -414,19 +303,13 @@ class Training:
         self._checkpoints.save(
             checkpoint_lib.Checkpoint(
                 round_num=self._round_num,
-                current=checkpoint_lib.ModelState(
-                    self._engine.keras_model(self._state),
-                    self._engine.state_to_arrays(self._state),
-                ),
-                snapshot=self._snapshot,
+                model=self._learner.present().model,
+                arrays=self._learner.to_arrays(),
                 document={
-                    "method_state": self._method_state,
+                    "method_state": dataclasses.asdict(self._method_state),
                     "method_stopped": self._method_stopped,
                     "accuracy": self._accuracy,
-                    "retried_cohorts": self._retried_cohorts,
                     "seconds": self._seconds(),
-                    "rebuild_seconds": self._rebuild_seconds,
-                    "feedback_bytes": self._feedback_bytes,
                     "metrics": self._records.metrics,
                     "pruning": self._records.pruning,
                 },
@@ -438,16 +321,12 @@ class Training:
         if found is None:
             return
         self._round_num = found.round_num
-        self._restore(found.current)
-        self._snapshot, self._snapshot_engine = found.snapshot, None
+        self._learner = self._learner.restored(found.model, found.arrays, self._ignored)
         document = found.document
-        self._method_state = document["method_state"]
+        self._method_state = self._method.state_from_json(document["method_state"])
         self._method_stopped = document["method_stopped"]
         self._accuracy = document["accuracy"]
-        self._retried_cohorts = document["retried_cohorts"]
         self._earlier_seconds = document["seconds"]
-        self._rebuild_seconds = document["rebuild_seconds"]
-        self._feedback_bytes = document["feedback_bytes"]
         self._records.restore(document["metrics"], document["pruning"])
 
     # ---------------------------------------------------------------- results
@@ -456,139 +335,25 @@ class Training:
         return self._earlier_seconds + time.monotonic() - self._started
 
     def _total_bytes(self) -> float:
-        columns = ("download_bytes", "upload_bytes", "feedback_bytes")
-        return sum(self._records.total(column) for column in columns)
-
-    def _write_config(self) -> None:
-        versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-        versions["python"] = platform.python_version()
-        files.write_json(
-            self._files.config,
-            {
-                "config": config_lib.to_json(self._config),
-                "versions": versions,
-                "data_spec": self._data.spec.to_json(),
-            },
-        )
+        return sum(self._records.total(column) for column in summary.TRAFFIC)
 
     def _finish(self) -> dict[str, Any]:
-        model = self._engine.keras_model(self._state)
+        network = self._learner.present()
         with files.replacing(self._files.pruned_model) as path:
-            model.save(path)
-        accuracy = {}
-        for name in ("validation", "test"):
-            clients = getattr(self._data, name)
-            result = self._engine.evaluate(
-                self._state, self._evaluation_datasets(clients, clients.client_ids)
-            )
-            accuracy[name] = result["accuracy"]
-        total = self._records.total
-        summary = self._files.update_summary(
-            seed=self._config.seed,
-            method=self._config.pruning.method,
-            rounds_completed=self._round_num,
-            data={
-                "name": self._data.spec.name,
-                "train_clients": len(self._data.train.client_ids),
-                "classes": self._data.spec.num_classes,
-            },
-            dense=_sizes(self._dense_cost, self._dense),
-            pruned=_sizes(self._cost, model),
-            accuracy=accuracy,
-            communication={
-                "download_bytes": int(total("download_bytes") + total("feedback_bytes")),
-                "upload_bytes": int(total("upload_bytes")),
-                "feedback_bytes": int(total("feedback_bytes")),
-                "dense_equivalent_bytes": int(
-                    total("dense_download_bytes") + total("dense_upload_bytes")
-                ),
-            },
-            faults={
-                "failed_clients": int(total("failed_clients")),
-                "retried_cohorts": self._retried_cohorts,
-            },
-            privacy=self._privacy(),
-            time={
-                "total_seconds": self._seconds(),
-                "seconds_per_round_median": statistics.median(
-                    row["seconds"] for row in self._records.metrics
-                ),
-                "rebuild_seconds_total": self._rebuild_seconds,
-            },
+            network.model.save(path)
+        written = summary.write(
+            self._files,
+            config=self._config,
+            data=self._data,
+            learner=self._learner,
+            dense=self._dense,
+            records=self._records,
+            seconds=self._seconds(),
         )
-        self._progress.message(_headline(summary))
-        return summary
-
-    def _privacy(self) -> Optional[dict[str, Any]]:
-        """What differential privacy the weights have; None without it."""
-        aggregator = self._engine.settings.aggregator
-        if aggregator.name != "dp":
-            return None
-        # A cohort that was tried again has received the model and been aggregated, too.
-        rounds = self._round_num + self._retried_cohorts
-        epsilon = federated.privacy.epsilon(
-            aggregator, rounds=rounds, num_clients=len(self._data.train.client_ids)
-        )
-        return {
-            # JSON has no infinity: without noise there is no guarantee.
-            "epsilon": epsilon if np.isfinite(epsilon) else None,
-            "delta": aggregator.delta,
-            "rounds": rounds,
-        }
+        self._say(summary.headline(written))
+        return written
 
 
-def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
-    """Returns the settings of the federated engine that a configuration asks for."""
-    section, aggregator = config.federated, config.aggregator
-    return federated.Settings(
-        client_optimizer=section.client_optimizer,
-        client_learning_rate=section.client_learning_rate,
-        client_epsilon=section.client_epsilon,
-        client_learning_rate_schedule=section.client_learning_rate_schedule,
-        total_rounds=section.rounds,
-        server_optimizer=section.server_optimizer,
-        server_learning_rate=section.server_learning_rate,
-        client_weighting=section.client_weighting,
-        batch_norm=section.batch_norm,
-        client_precision=section.client_precision,
-        aggregator=federated.AggregatorSettings(
-            **aggregator, clients_per_round=section.clients_per_round, seed=config.seed
-        ),
-    )
-
-
-def _bytes_of_mixes(mixes: np.ndarray) -> int:
-    """Returns the bytes of what survivors take over, [candidates, channels, channels].
-
-    What is sent are the numbers of the channels that go, and their columns at those that stay.
-    """
-    channels = mixes.shape[-1]
-    going = [int((np.diagonal(mix) == 0).sum()) for mix in mixes]
-    return sum(4 * gone * (1 + channels - gone) for gone in going)
-
-
-def _sizes(model_cost: cost.Cost, model: tf.keras.Model) -> dict[str, Any]:
-    widths = {
-        layer.name: int(getattr(layer, "filters", None) or getattr(layer, "units", 0))
-        for layer in model.layers
-    }
-    return {
-        "parameters": model_cost.parameters,
-        "flops": model_cost.flops,
-        "bytes": model_cost.bytes,
-        "nonzero_parameters": int(sum(np.count_nonzero(w) for w in model.get_weights())),
-        "filters": {name: width for name, width in widths.items() if width},
-    }
-
-
-def _headline(summary: dict[str, Any]) -> str:
-    dense, pruned = summary["dense"], summary["pruned"]
-    traffic = summary["communication"]
-    used = traffic["download_bytes"] + traffic["upload_bytes"]
-    share = used / max(1, traffic["dense_equivalent_bytes"])
-    return (
-        f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
-        f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
-        f" test accuracy {summary['accuracy']['test']:.3f},"
-        f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's)"
-    )
+def _filters(network: surgery.Network) -> dict[str, int]:
+    """Returns the channels of each prunable group, in network order."""
+    return {group.name: group.channels for group in network.prunable}

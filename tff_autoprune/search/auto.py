@@ -198,7 +198,7 @@ class AutoPruning(base.PruningMethod):
                 structure=structures[index],
                 moments=moments,
                 raced=index,
-                after=base.Estimate(found.points, found.points_error),
+                measured=base.Estimate(found.points, found.points_error),
             )
             return dataclasses.replace(state, spent=state.spent + booked), [move]
         largest = max(range(len(structures)), key=lambda i: structures[i].cost)
@@ -208,7 +208,7 @@ class AutoPruning(base.PruningMethod):
             f"{found.points:+.2f} points (error {found.points_error:.2f}) in a race; {left:.2f} may"
             " be lost",
             structure=structures[largest],
-            after=base.Estimate(found.points, found.points_error),
+            measured=base.Estimate(found.points, found.points_error),
         )
         return state, [refused]
 

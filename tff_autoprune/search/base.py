@@ -72,8 +72,8 @@ class Decision:
         with what it learned in the race; None inherits from the present network.
       reinitialize: For MOVE: start from new random weights (the paper's rule).
       weights: For ASSIGN: values aligned with `model.weights`.
-      before: Measured right after the move, before training.
-      after: Measured after recovery, in a race against the network as it was.
+      measured: What a race has shown: the structure's network against the present one, after as
+        many rounds of training.
     """
 
     action: Action
@@ -83,8 +83,7 @@ class Decision:
     raced: Optional[int] = None
     reinitialize: bool = False
     weights: Optional[Sequence[np.ndarray]] = None
-    before: Optional[Estimate] = None
-    after: Optional[Estimate] = None
+    measured: Optional[Estimate] = None
 
 
 @dataclasses.dataclass(frozen=True)

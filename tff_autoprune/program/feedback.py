@@ -1,0 +1,132 @@
+"""Answers what a pruning method asks, and counts what the answers cost.
+
+method ──request──> Feedback ──models──> held-out clients, drawn afresh for each decision
+method <──answer──            <──aggregates──
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program.learner import Learner
+from tff_autoprune.program.rounds import Round
+from tff_autoprune.search import requests
+from tff_autoprune.search.change import Change
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+    """Learners that trained side by side.
+
+    Attributes:
+      stayed: Rounds of the present network.
+      raced: Rounds of each structure's network, in the order of the request.
+    """
+
+    stayed: Sequence[Round]
+    raced: Sequence[Sequence[Round]]
+
+    def other_bytes(self, kept: Sequence[Round]) -> int:
+        """Returns the bytes of training all but one of the learners."""
+        everyone = [*self.stayed, *(one for rounds in self.raced for one in rounds)]
+        return _trained_bytes(everyone) - _trained_bytes(kept)
+
+
+class Feedback:
+    """Answers the requests of one decision.
+
+    Attributes:
+      bytes: What asking held-out clients has cost.
+      race: The race that was run, if there was one.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        validation: tff.simulation.datasets.ClientData,
+        learner: Learner,
+        round_num: int,
+        run_round: Callable[[Learner, int], Round],
+    ) -> None:
+        """Sets what the requests are about.
+
+        Args:
+          config: The run's configuration.
+          validation: The validation clients; only those for feedback are asked.
+          learner: The present network.
+          round_num: Rounds completed.
+          run_round: Runs the next round of a learner.
+        """
+        self._config = config
+        self._validation = validation
+        self._learner = learner
+        self._round_num = round_num
+        self._run_round = run_round
+        self.bytes = 0
+        self.race: Race | None = None
+
+    def answer(self, request: requests.Request) -> Any:
+        """Carries a request out; see `search.requests`."""
+        if isinstance(request, requests.Examine):
+            return self._examine(request)
+        return self._race(request)
+
+    def _examine(self, request: requests.Examine) -> requests.Examination:
+        learner, datasets = self._learner, self._clients("examine")
+        _, moments = learner.engine.examine(
+            learner.state, datasets, dict.fromkeys(request.layers, 1)
+        )
+        # A client sends one half of a symmetric matrix.
+        sent = sum(m.itemsize * len(m) * (len(m) + 1) // 2 for m in moments.values())
+        self.bytes += len(datasets) * (learner.network.cost.bytes + sent)
+        return requests.Examination(moments)
+
+    def _race(self, request: requests.Race) -> requests.Comparison:
+        network = self._learner.present()
+        entered = [
+            self._learner.changed(Change(network, structure, request.moments))
+            for structure in request.structures
+        ]
+        self.race = Race(
+            self._train(self._learner, request.rounds),
+            [self._train(learner, request.rounds) for learner in entered],
+        )
+        stayed = self.race.stayed[-1].learner
+        models = [rounds[-1].learner.present().model for rounds in self.race.raced]
+        datasets = self._clients("race")
+        found = stayed.engine.compare(stayed.state, datasets, candidates=(), against=models)
+        sizes = [
+            stayed.network.cost.bytes,
+            *(r[-1].learner.network.cost.bytes for r in self.race.raced),
+        ]
+        self.bytes += len(datasets) * sum(sizes)
+        return found
+
+    def _train(self, learner: Learner, count: int) -> list[Round]:
+        rounds: list[Round] = []
+        for number in range(count):
+            done = self._run_round(learner, self._round_num + 1 + number)
+            rounds.append(done)
+            learner = done.learner
+        return rounds
+
+    def _clients(self, question: str) -> list[tf.data.Dataset]:
+        chosen = cohort_lib.feedback_clients(
+            self._validation.client_ids,
+            count=self._config.federated.feedback_clients,
+            seed=self._config.seed,
+            round_num=self._round_num,
+            question=question,
+        )
+        return cohort_lib.evaluation_datasets(self._validation, chosen)
+
+
+def _trained_bytes(rounds: Sequence[Round]) -> int:
+    return sum(one.traffic.download + one.traffic.upload for one in rounds)

@@ -1,0 +1,172 @@
+"""What a run leaves: its configuration as it was used, and summary.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from typing import Any, Optional
+
+import ml_collections
+import numpy as np
+
+from tff_autoprune import config as config_lib
+from tff_autoprune import data as data_lib
+from tff_autoprune import federated, files, surgery
+from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program.learner import Learner
+from tff_autoprune.program.records import Records
+from tff_autoprune.run_directory import RunDirectory
+
+_PACKAGES = (
+    "tensorflow",
+    "tensorflow-federated",
+    "tensorflow-model-optimization",
+    "tflite-runtime",
+    "numpy",
+    "pandas",
+)
+#: Columns of metrics.csv that are bytes which were sent.
+TRAFFIC = ("download_bytes", "upload_bytes", "race_bytes", "feedback_bytes")
+
+
+def write_config(
+    directory: RunDirectory, config: ml_collections.ConfigDict, data: data_lib.FederatedData
+) -> None:
+    """Writes the full configuration, the versions of what runs it, and what the data is."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions["python"] = platform.python_version()
+    files.write_json(
+        directory.config,
+        {
+            "config": config_lib.to_json(config),
+            "versions": versions,
+            "data_spec": data.spec.to_json(),
+        },
+    )
+
+
+def write(
+    directory: RunDirectory,
+    *,
+    config: ml_collections.ConfigDict,
+    data: data_lib.FederatedData,
+    learner: Learner,
+    dense: surgery.Network,
+    records: Records,
+    seconds: float,
+) -> dict[str, Any]:
+    """Evaluates the finished model and writes the summary.
+
+    Args:
+      directory: The run directory.
+      config: The run's configuration.
+      data: Its data.
+      learner: The network at the end.
+      dense: The network at the beginning.
+      records: Rows of metrics.csv and pruning.csv.
+      seconds: What the run took, all of its parts together.
+
+    Returns:
+      The summary. The accuracy on validation clients is that of clients which no decision asked.
+    """
+    total = records.total
+    retried = int(total("retried_cohorts"))
+    validation = cohort_lib.evaluation_clients(data.validation.client_ids, seed=config.seed)
+    accuracy = {
+        name: learner.engine.evaluate(
+            learner.state, cohort_lib.evaluation_datasets(clients, client_ids)
+        )["accuracy"]
+        for name, clients, client_ids in (
+            ("validation", data.validation, validation),
+            ("test", data.test, data.test.client_ids),
+        )
+    }
+    network = learner.present()
+    return directory.update_summary(
+        seed=config.seed,
+        method=config.pruning.method,
+        rounds_completed=len(records.metrics),
+        data={
+            "name": data.spec.name,
+            "train_clients": len(data.train.client_ids),
+            "classes": data.spec.num_classes,
+        },
+        dense=_sizes(dense),
+        pruned=_sizes(network),
+        accuracy=accuracy,
+        communication={
+            "download_bytes": int(total("download_bytes")),
+            "upload_bytes": int(total("upload_bytes")),
+            "race_bytes": int(total("race_bytes")),
+            "feedback_bytes": int(total("feedback_bytes")),
+            "total_bytes": int(sum(total(column) for column in TRAFFIC)),
+            "dense_equivalent_bytes": int(
+                total("dense_download_bytes") + total("dense_upload_bytes")
+            ),
+        },
+        faults={
+            "failed_clients": int(total("failed_clients")),
+            "retried_cohorts": retried,
+        },
+        privacy=privacy(learner.engine.settings, len(records.metrics) + retried, data),
+        time={
+            "total_seconds": seconds,
+            "seconds_per_round_median": statistics.median(
+                row["seconds"] for row in records.metrics
+            ),
+            "rebuild_seconds_total": total("rebuild_seconds"),
+        },
+    )
+
+
+def privacy(
+    settings: federated.Settings, rounds: int, data: data_lib.FederatedData
+) -> Optional[dict[str, Any]]:
+    """Tells what differential privacy the weights have; None without it.
+
+    Args:
+      settings: Of the engine.
+      rounds: Rounds run, with those whose whole cohort failed: it was aggregated, too.
+      data: The run's data.
+    """
+    aggregator = settings.aggregator
+    if aggregator.name != "dp":
+        return None
+    epsilon = federated.privacy.epsilon(
+        aggregator, rounds=rounds, num_clients=len(data.train.client_ids)
+    )
+    return {
+        # JSON has no infinity: without noise there is no guarantee.
+        "epsilon": epsilon if np.isfinite(epsilon) else None,
+        "delta": aggregator.delta,
+        "rounds": rounds,
+    }
+
+
+def _sizes(network: surgery.Network) -> dict[str, Any]:
+    cost, model = network.cost, network.model
+    widths = {
+        layer.name: int(getattr(layer, "filters", None) or getattr(layer, "units", 0))
+        for layer in model.layers
+    }
+    return {
+        "parameters": cost.parameters,
+        "flops": cost.flops,
+        "bytes": cost.bytes,
+        "nonzero_parameters": int(sum(np.count_nonzero(w) for w in model.get_weights())),
+        "filters": {name: width for name, width in widths.items() if width},
+    }
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """Returns the last line of a run."""
+    dense, pruned = summary["dense"], summary["pruned"]
+    traffic = summary["communication"]
+    share = traffic["total_bytes"] / max(1, traffic["dense_equivalent_bytes"])
+    return (
+        f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
+        f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
+        f" test accuracy {summary['accuracy']['test']:.3f},"
+        f" traffic {traffic['total_bytes'] / 1e6:.1f} MB ({share:.0%} of the dense model's)"
+    )
