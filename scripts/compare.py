@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tff_autoprune import cli
+from tff_autoprune import cli, settings
 from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import comparison
@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--config: expected a file of configs/, found {_CONFIG.value!r}.")
     cli.require(_OUT, "name a folder for the runs and the result.")
     for method in _METHODS.value:
-        if method not in config_lib.METHODS:
+        if method not in settings.METHODS:
             raise UserError(
-                f"--methods: expected some of {', '.join(config_lib.METHODS)}, found {method!r}."
+                f"--methods: expected some of {', '.join(settings.METHODS)}, found {method!r}."
             )
     train_flags = [f"--config={pathlib.Path(_CONFIG.value).resolve()}", *argv[1:]]
     for method in _METHODS.value:

@@ -55,16 +55,13 @@ def _print_result(name: str, entry: Mapping[str, Any]) -> None:
 
 def _fine_tuning(settings: dict[str, Any]) -> Any:
     """Returns what trains a model for int8 with the settings of the run."""
-    import ml_collections
-
-    from tff_autoprune import export, runtime
-    from tff_autoprune.program.training import federated_settings
+    from tff_autoprune import export, federated, runtime
 
     def print_round(round_num: int, metrics: Mapping[str, float]) -> None:
         print(f"int8 round {round_num}: loss {metrics['loss']:.4f}", flush=True)
 
     def fine_tune(model: Any, data: Any, calibration: Any) -> Any:
-        engine_settings = federated_settings(ml_collections.ConfigDict(settings))
+        engine_settings = federated.Settings.from_config(settings)
         runtime.start()
         try:
             return export.fine_tune(

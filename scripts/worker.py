@@ -6,12 +6,12 @@ docs/several_machines.md for certificates.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from absl import flags
 
 from tff_autoprune import cli
+from tff_autoprune.cores import usable_cores
 from tff_autoprune.errors import UserError
 
 _BIND = flags.DEFINE_string("bind", "127.0.0.1:8000", "HOST:PORT to listen on, and nowhere else.")
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     server, port = worker.serve(
         _BIND.value,
-        clients_at_once=_CLIENTS_AT_ONCE.value or os.cpu_count() or 1,
+        clients_at_once=_CLIENTS_AT_ONCE.value or usable_cores(),
         tls=remote.Tls(*tls_files) if all(tls_files) else None,
         allow_network=_ALLOW_NETWORK.value,
     )

@@ -36,7 +36,7 @@ def _fail(message: object) -> NoReturn:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        config.check_flag_names(argv[1:])
+        config.check_flags(argv[1:])
         return flags.FLAGS(argv)
     except (flags.Error, UserError) as error:
         _fail(error)

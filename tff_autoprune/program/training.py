@@ -7,10 +7,9 @@ sample cohort ─> train ─> aggregate ─> decide ─> record
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
-import os
 import platform
-import shutil
 import signal
 import statistics
 import time
@@ -45,6 +44,14 @@ _PACKAGES = (
 _EVALUATION_BATCH = 256
 # Seed of the weights that the paper's rule draws anew after a cut; any distinct number does.
 _REINITIALIZATION_STREAM = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attempt:
+    """A cohort that was asked to train in a round; no result if nobody answered."""
+
+    cohort: cohort_lib.Cohort
+    result: Optional[federated.RoundResult]
 
 
 class Training:
@@ -89,7 +96,7 @@ class Training:
         self._method_state = self._method.initialize(self._dense)
         self._engine = federated.Engine(
             self._dense,
-            federated_settings(config),
+            federated.Settings.from_config(config),
             regularizer_fn=self._method.regularizer_fn,
         )
         self._round_num = 0
@@ -106,12 +113,14 @@ class Training:
         self._privacy()  # Whether it can be told, before training spends it.
 
         # An earlier run is lost only when nothing is wrong with the one that replaces it.
-        if overwrite and not resume and self._files.path.exists():
-            shutil.rmtree(self._files.path)
+        if overwrite and not resume:
+            self._files.clear()
         self._records = records_lib.Records(
             self._files.metrics,
             self._files.pruning,
-            tensorboard.release_manager(self._files.tensorboard, config_lib.flat(config)),
+            tensorboard.release_manager(
+                self._files.tensorboard, config_lib.flat(config), self._filters()
+            ),
         )
         self._checkpoints = checkpoint_lib.CheckpointFolder(self._files.checkpoints)
         if resume:
@@ -163,27 +172,10 @@ class Training:
         self._progress.message("stopping after this round (Ctrl-C again stops at once)")
 
     def _check_run_directory(self, *, resume: bool, overwrite: bool) -> None:
-        directory = self._files
-        if directory.path.exists() and not directory.path.is_dir():
-            raise UserError(f"--run_dir: {directory.path} is a file, not a folder.")
-        try:
-            directory.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--run_dir: {directory.path} cannot be made: {error.strerror}."
-            ) from error
-        if not os.access(directory.path, os.W_OK):
-            raise UserError(f"--run_dir: {directory.path} cannot be written to.")
-        if not directory.config.exists():
-            return
-        if resume:
-            used = directory.read_config()["config"]
-            config_lib.check_same("--resume", self._config, used)
-        elif not overwrite:
-            raise UserError(
-                f"--run_dir: {directory.path} holds a run already; add --resume to go on with it,"
-                " --overwrite to replace it, or name another folder."
-            )
+        if resume and self._files.is_run():
+            config_lib.check_same("--resume", self._config, self._files.read_config()["config"])
+        else:
+            self._files.check_writable(overwrite=overwrite)
 
     # ---------------------------------------------------------------- one round
 
@@ -200,30 +192,33 @@ class Training:
         weights_before = self._trainable_weights()
         parameters, model_bytes = self._cost.parameters, self._cost.bytes
 
-        cohort, result = self._train_cohort()
+        attempts = self._train_cohort()
+        result = attempts[-1].result
         self._state = result.state
         weights_after = self._trainable_weights()
         pseudo_gradient = [b - a for b, a in zip(weights_before, weights_after)]
-        unreturned = len(cohort.sampled) - len(cohort.returning)
-        per_client = result.download_bytes // max(1, len(cohort.returning))
+        sampled = sum(len(attempt.cohort.sampled) for attempt in attempts)
+        # A cohort that is sampled again has received the model, and has answered in vain.
+        trained = [attempt.result for attempt in attempts if attempt.result is not None]
         row = {
             "round": self._round_num,
-            "clients": len(cohort.sampled),
-            "failed_clients": unreturned + result.failed_clients,
+            "clients": sampled,
+            "failed_clients": sampled - (result.clients - result.failed_clients),
             "train_loss": result.metrics["loss"],
             "train_accuracy": result.metrics["accuracy"],
             "parameters": parameters,
             "flops": self._cost.flops,
             "model_bytes": model_bytes,
-            "download_bytes": result.download_bytes + unreturned * per_client,
-            "upload_bytes": result.upload_bytes,
-            "dense_download_bytes": len(cohort.sampled) * self._dense_cost.bytes,
-            "dense_upload_bytes": result.clients * self._dense_cost.bytes,
+            "download_bytes": sampled * result.download_bytes // result.clients,
+            "upload_bytes": sum(one.upload_bytes for one in trained),
+            "dense_download_bytes": sampled * self._dense_cost.bytes,
+            "dense_upload_bytes": sum(one.clients for one in trained) * self._dense_cost.bytes,
             "penalty": controls.penalty,
-            **{f"filters/{g.name}": g.channels for g in self._groups if g.prunable},
+            **{f"filters/{name}": count for name, count in self._filters().items()},
         }
-        self._decide(pseudo_gradient, result.metrics)
+        # Before a cut: the row tells of the model that this round trained.
         validation = self._validate_if_due()
+        self._decide(pseudo_gradient, result.metrics)
         row["validation_loss"] = validation.get("loss")
         row["validation_accuracy"] = validation.get("accuracy")
         row["feedback_bytes"] = self._feedback_bytes - feedback_bytes_before
@@ -232,9 +227,10 @@ class Training:
         self._records.add_round(row)
         self._progress.round(row, accuracy=self._accuracy, total_bytes=self._total_bytes())
 
-    def _train_cohort(self) -> tuple[cohort_lib.Cohort, federated.RoundResult]:
-        """Trains one cohort; another one if all of its clients failed."""
+    def _train_cohort(self) -> list[_Attempt]:
+        """Trains one cohort; another one if all of its clients failed. The last is the one."""
         settings = self._config.federated
+        attempts = []
         for attempt in range(settings.max_attempts):
             cohort = cohort_lib.sample(
                 self._data.train.client_ids,
@@ -244,10 +240,10 @@ class Training:
                 round_num=self._round_num,
                 attempt=attempt,
             )
-            if cohort.returning:
-                result = self._train_clients(cohort.returning)
-                if not result.failed:
-                    return cohort, result
+            result = self._train_clients(cohort.returning) if cohort.returning else None
+            attempts.append(_Attempt(cohort, result))
+            if result is not None and not result.failed:
+                return attempts
             self._retried_cohorts += 1
             self._progress.message(
                 f"round {self._round_num}: no client of the cohort returned a usable update;"
@@ -405,6 +401,10 @@ class Training:
         self._groups = surgery.find_filter_groups(model)
         self._cost = cost.of(model)
 
+    def _filters(self) -> dict[str, int]:
+        """Returns the channels of each prunable group, in network order."""
+        return {group.name: group.channels for group in self._groups if group.prunable}
+
     def _trainable_weights(self) -> list[np.ndarray]:
         return [np.asarray(w) for w in self._state.global_model_weights.trainable]
 
@@ -535,26 +535,6 @@ class Training:
             "delta": aggregator.delta,
             "rounds": rounds,
         }
-
-
-def federated_settings(config: ml_collections.ConfigDict) -> federated.Settings:
-    """Returns the settings of the federated engine that a configuration asks for."""
-    section, aggregator = config.federated, config.aggregator
-    return federated.Settings(
-        client_optimizer=section.client_optimizer,
-        client_learning_rate=section.client_learning_rate,
-        client_epsilon=section.client_epsilon,
-        client_learning_rate_schedule=section.client_learning_rate_schedule,
-        total_rounds=section.rounds,
-        server_optimizer=section.server_optimizer,
-        server_learning_rate=section.server_learning_rate,
-        client_weighting=section.client_weighting,
-        batch_norm=section.batch_norm,
-        client_precision=section.client_precision,
-        aggregator=federated.AggregatorSettings(
-            **aggregator, clients_per_round=section.clients_per_round, seed=config.seed
-        ),
-    )
 
 
 def _bytes_of_mixes(mixes: np.ndarray) -> int:

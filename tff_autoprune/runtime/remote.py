@@ -209,6 +209,10 @@ class WorkerPool:
                         f" {error.details()}"
                     ) from error
                 self._bury(worker)
+            except BaseException:
+                # Of our own, for example while the argument is serialized: the worker is fine.
+                self._free.put(worker)
+                raise
             else:
                 self._free.put(worker)
                 return result
