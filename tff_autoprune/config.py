@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
@@ -16,6 +16,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from tff_autoprune import data, files, settings
+from tff_autoprune.data.options import Option as DataOption
 from tff_autoprune.errors import UserError
 from tff_autoprune.options import Option, options_of
 
@@ -25,16 +26,29 @@ if TYPE_CHECKING:
     from tff_autoprune.data import DataSpec, FederatedData
 
 
+def _is_allowed(option: DataOption) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        try:
+            option.parse("", value)
+        except UserError:
+            return False
+        return True
+
+    return check
+
+
 def _data_options() -> dict[str, Option]:
     found = options_of(settings.Data)
     for name, by_source in data.declared_options().items():
         one = next(iter(by_source.values()))
+        short = len(one.allowed) < 100
         found[name] = Option(
             name=f"data.{name}",
             kind=one.kind,
             default=None,
             help=f"{', '.join(by_source)}: {one.help}.",
-            allowed=one.allowed,
+            allowed=one.allowed if short else "see `tff-autoprune show-data --list`",
+            check=_is_allowed(one),
             optional=True,  # Data sets have defaults of their own.
         )
     return found
@@ -139,7 +153,7 @@ def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
 
 
 def read_arguments(arguments: Sequence[str]) -> ml_collections.ConfigDict:
-    """Returns the validated configuration that flags for scripts/train.py ask for.
+    """Returns the validated configuration that flags of `tff-autoprune train` ask for.
 
     Args:
       arguments: `--config=FILE`, `--config.NAME=VALUE`; other flags are passed over.

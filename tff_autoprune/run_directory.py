@@ -77,7 +77,7 @@ class RunDirectory:
             file = getattr(self, name)
             if not file.exists():
                 raise UserError(
-                    f"--run_dir: {file} is missing; has `scripts/train.py --run_dir={self.path}`"
+                    f"--run_dir: {file} is missing; has `tff-autoprune train --run_dir={self.path}`"
                     " finished?"
                 )
         return self

@@ -19,7 +19,6 @@ from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 from tff_autoprune.run_directory import RunDirectory
 
-_ROOT = pathlib.Path(__file__).parents[2]
 #: Methods that are given the parameters that `auto` found, so that accuracies compare.
 _MATCHED = ("uniform", "unstructured")
 # A config file is a module that is imported to be read.
@@ -31,23 +30,25 @@ class Plan:
     """What to compare.
 
     Attributes:
-      train_flags: Flags of scripts/train.py that all runs share, `--config` among them.
+      train_flags: Flags of `train` that all runs share, `--config` among them.
       methods: Values of pruning.method.
       seeds: Seeds; every method runs once with each.
       out: Folder of the comparison; a run lies in `out/METHOD/seed_N`.
+      imports: Modules that every command imports first.
     """
 
     train_flags: Sequence[str]
     methods: Sequence[str]
     seeds: Sequence[int]
     out: pathlib.Path
+    imports: Sequence[str] = ()
 
     def run_directory(self, method: str, seed: int) -> RunDirectory:
         """Returns the run directory of one run."""
         return RunDirectory(self.out / method / f"seed_{seed}")
 
     def run_flags(self, method: str, seed: int) -> list[str]:
-        """Returns the flags of scripts/train.py for one run.
+        """Returns the flags of `train` for one run.
 
         Raises:
           UserError: If the method is compared at the size that `auto` found, and that has not
@@ -150,13 +151,14 @@ def _run(
     run = plan.run_directory(method, seed)
     name = f"{method}, seed {seed}"
     flags = plan.run_flags(method, seed)
+    imports = [f"--import={module}" for module in plan.imports]
     if finished(run):
         config_lib.check_same(f"--out: {run.path}", _config(flags), run.read_config()["config"])
     else:
         report(f"{name}: training")
-        _command(run, processes, "train", *flags, "--resume")
+        _command(run, processes, "train", *imports, *flags, "--resume")
     if "export" not in run.read_summary():
-        _command(run, processes, "export")
+        _command(run, processes, "export", *imports)
     report(f"{name}: finished")
 
 
@@ -184,16 +186,15 @@ def _keep_to_next(shares: queue.SimpleQueue[Sequence[int]]) -> None:
         os.sched_setaffinity(0, share)
 
 
-def _command(run: RunDirectory, processes: _Processes, script: str, *flags: str) -> None:
+def _command(run: RunDirectory, processes: _Processes, command: str, *flags: str) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
-    path = _ROOT / "scripts" / f"{script}.py"
     log = run.path / "log.txt"
     with open(log, "a", encoding="utf-8") as output:
         exit_code = processes.run(
-            [sys.executable, str(path), *flags, f"--run_dir={run.path}"],
+            [sys.executable, "-m", "tff_autoprune", command, *flags, f"--run_dir={run.path}"],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     if exit_code:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"{run.path}: {script} failed: {lines[-1] if lines else ''} (see {log})")
+        raise UserError(f"{run.path}: {command} failed: {lines[-1] if lines else ''} (see {log})")

@@ -89,7 +89,7 @@ class _Worker:
             self._channel.close()
             raise UserError(
                 f"workers: {address} does not answer within {_CONNECT_SECONDS} s; start"
-                f" `python scripts/worker.py --bind={address}` there"
+                f" `tff-autoprune worker --bind={address}` there"
                 f"{'' if tls is None else ' and check the TLS certificates'}."
             ) from error
         self._executor = response.executor
