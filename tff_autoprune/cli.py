@@ -60,7 +60,7 @@ def define_import(values: flags.FlagValues) -> flags.FlagHolder:
 
 
 def define_override(
-    section: type[Section], name: str, values: flags.FlagValues
+    section: type[Section], name: str, values: flags.FlagValues, more: str = ""
 ) -> flags.FlagHolder:
     """Adds a flag that takes the place of a field of a run's configuration.
 
@@ -68,6 +68,7 @@ def define_override(
       section: The section of the field.
       name: The field, and the flag.
       values: The flags of the command.
+      more: Help beyond that of the field.
 
     Returns:
       The flag, None by default.
@@ -77,7 +78,7 @@ def define_override(
     holder = define[option.kind](
         name,
         None,
-        f"{option.help} {option.allowed.capitalize()}; by default as the run is configured.",
+        f"{option.help} {option.allowed.capitalize()}; by default as the run is configured. {more}",
         flag_values=values,
     )
 

@@ -17,12 +17,18 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli, settings
+from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.run_directory import RunDirectory
 
 FLAGS = cli.new_flags()
 cli.define_import(FLAGS)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "The run directory.", flag_values=FLAGS)
-_FORMATS = cli.define_override(settings.Export, "formats", FLAGS)
+_FORMATS = cli.define_override(
+    settings.Export,
+    "formats",
+    FLAGS,
+    "; ".join(f"{name}: {text}" for name, text in FORMATS.items()),
+)
 _EXAMPLES = cli.define_override(settings.Export, "examples", FLAGS)
 _TOLERANCE = flags.DEFINE_float(
     "tolerance",
