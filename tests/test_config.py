@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from tff_autoprune import config as config_lib
+from tff_autoprune import data, settings
 from tff_autoprune.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -94,6 +95,27 @@ def test_every_field_is_described():
         assert field.help in text
 
 
+def test_a_section_of_settings_takes_what_the_configuration_takes():
+    """One declaration: what a file may say, a program may say, and the other way round."""
+    config = config_lib.default()
+    for section in settings.SECTIONS:
+        names = config_lib.SCHEMA[section.section]
+        values = config[section.section] if section.section else config
+        made = section(**{name: values[name] for name in names if hasattr(section, name)})
+        assert all(
+            getattr(made, name) == option.default
+            for name, option in names.items()
+            if hasattr(section, name)
+        )
+    with pytest.raises(UserError, match=r"^federated\.rounds: expected a number > 0, found 0\.$"):
+        settings.Federated(rounds=0)
+
+
+def test_options_of_data_sets_are_fields():
+    for name in data.declared_options():
+        assert config_lib.fields()[f"data.{name}"].default is None
+
+
 def test_the_page_of_all_fields_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert config_lib.describe() in page, "copy the table of config.describe() into the page"
@@ -110,7 +132,11 @@ def test_every_config_file_is_valid(name):
     "arguments, expected",
     [
         (["--config=configs/demo.py", "--config.federated.rondz=3"], "federated.rounds"),
-        (["--config=configs/demo.py", "--config.federated.rounds=x"], "federated.rounds"),
+        (
+            ["--config=configs/demo.py", "--config.federated.rounds=x"],
+            "federated.rounds: expected int, a number > 0, found 'x'",
+        ),
+        (["--config=configs/demo.py", "--config.data.split=magic"], "one of clients, examples"),
         (["--config=configs/demo.py", "--config.federated.rounds=-2"], "> 0"),
         (["--config=configs/absent.py"], "absent.py"),
         (["--config=configs/demo.py"], "--run_dir"),

@@ -1,4 +1,4 @@
-"""The configuration of a run: every field, its default, what it may be, what it means.
+"""The configuration of a run: the options of `tff_autoprune.settings`, as ml_collections has them.
 
 `configs/*.py` start from `default()` and set what differs; flags override single fields
 (`--config.federated.rounds=20`). `validate` is called before any work starts.
@@ -6,18 +6,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from tff_autoprune import data, files, settings
+from tff_autoprune.data.options import Option as DataOption
 from tff_autoprune.errors import UserError
-from tff_autoprune.export.formats import FORMATS
+from tff_autoprune.options import Option, options_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,177 +26,51 @@ if TYPE_CHECKING:
     from tff_autoprune.data import DataSpec, FederatedData
 
 
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One field of the configuration.
+def _is_allowed(option: DataOption) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        try:
+            option.parse("", value)
+        except UserError:
+            return False
+        return True
 
-    Attributes:
-      default: Its default; None makes the field optional.
-      kind: Its type. An int is taken where a float is wanted.
-      help: What it means.
-      allowed: What values it may have, in words.
-      check: Whether a value is allowed.
-    """
-
-    default: Any
-    kind: type
-    help: str
-    allowed: str = "any value"
-    check: Callable[[Any], bool] = lambda value: True
+    return check
 
 
-def _positive(kind: type, default: Any, text: str) -> Field:
-    return Field(default, kind, text, "a number > 0", lambda v: math.isfinite(v) and v > 0)
+def _data_options() -> dict[str, Option]:
+    found = options_of(settings.Data)
+    for name, by_source in data.declared_options().items():
+        one = next(iter(by_source.values()))
+        short = len(one.allowed) < 100
+        found[name] = Option(
+            name=f"data.{name}",
+            kind=one.kind,
+            default=None,
+            help=f"{', '.join(by_source)}: {one.help}.",
+            allowed=one.allowed if short else "see `tff-autoprune show-data --list`",
+            check=_is_allowed(one),
+            optional=True,  # Data sets have defaults of their own.
+        )
+    return found
 
 
-def _at_least(kind: type, least: float, default: Any, text: str) -> Field:
-    return Field(
-        default, kind, text, f"a number >= {least}", lambda v: math.isfinite(v) and v >= least
-    )
-
-
-def _fraction(default: Any, text: str) -> Field:
-    return Field(default, float, text, "a number >= 0 and < 1", lambda v: 0 <= v < 1)
-
-
-def _choice(default: str, choices: tuple[str, ...], text: str) -> Field:
-    return Field(default, str, text, f"one of {', '.join(choices)}", lambda v: v in choices)
-
-
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
-SCHEDULES = ("constant", "cosine", "linear")
-AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
-METHODS = ("none", "paper", "uniform", "unstructured", "auto")
-
-SCHEMA: dict[str, Union[Field, dict[str, Field]]] = {
-    "seed": _at_least(int, 0, 0, "Everything random derives from it."),
-    "data": {
-        "name": Field("fontwriters", str, "The data set.", "a data set's name"),
-        "path": Field(None, str, "Folder or file of your own copy, for the sets that need one."),
-        "cache_dir": Field(None, str, "Where rendered data sets are kept."),
-        "invert": Field(False, bool, "Whether pixels become 1 - value (ink 1, paper 0)."),
-        "crop": Field(None, tuple, "(start, stop): rows and columns kept, as image[start:stop]."),
-        "resize": _positive(int, None, "Height and width in pixels after resizing."),
-        "writers": _positive(int, None, "fontwriters: number of writers."),
-        "identities": _positive(int, None, "avatars: number of identities."),
-        "label": Field(None, str, "celeba: the attribute to predict."),
-        "only_digits": Field(None, bool, "femnist: only the ten digits."),
-        "split": Field(None, str, "femnist, celeba, leaf: clients held out, or the source's own."),
-        "validation_fraction": _fraction(None, "Share of clients held out for validation."),
-        "test_fraction": _fraction(None, "Share of clients held out for the test."),
-    },
-    "model": {
-        "name": Field("cnn", str, "cnn, resnet, inception, a Keras file or module:function."),
-        "filters": Field(
-            None,
-            tuple,
-            "Widths of the built-in networks.",
-            "integers > 0",
-            lambda v: all(isinstance(width, int) and width > 0 for width in v),
-        ),
-        "normalization": Field(None, str, "resnet: batch or group."),
-        "group_size": _positive(int, None, "resnet: channels in a group of group normalization."),
-    },
-    "federated": {
-        "rounds": _positive(int, 200, "Rounds of federated averaging."),
-        "clients_per_round": _positive(int, 10, "Clients sampled in each round."),
-        "local_epochs": _positive(int, 2, "Epochs over its own examples that a client trains."),
-        "batch_size": _positive(int, 20, "Examples in a client's batch."),
-        "max_examples": _positive(int, None, "Examples used of a client, at most."),
-        "client_optimizer": _choice("adam", OPTIMIZERS, "Optimizer on the clients."),
-        "client_learning_rate": _positive(float, 1e-3, "Its learning rate."),
-        "client_epsilon": _positive(
-            float, 1e-7, "Adam, AdamW, Yogi on the clients: smaller gradients move less."
-        ),
-        "client_learning_rate_schedule": _choice(
-            "constant", SCHEDULES, "How the client learning rate falls over the rounds."
-        ),
-        "server_optimizer": _choice("sgd", OPTIMIZERS, "Optimizer on the server."),
-        "server_learning_rate": _positive(float, 1.0, "Its learning rate."),
-        "client_weighting": _choice(
-            "examples", ("examples", "uniform"), "How client updates are weighted."
-        ),
-        "batch_norm": _choice(
-            "aggregate",
-            ("aggregate", "average"),
-            "Batch-norm statistics: law of total variance, or the plain average of the reference.",
-        ),
-        "client_precision": _choice(
-            "float32",
-            ("float32", "bfloat16"),
-            "What clients compute in while they train; weights are float32.",
-        ),
-        "evaluate_every": _positive(int, 10, "Rounds between evaluations on validation clients."),
-        "evaluation_clients": _positive(int, 30, "Validation clients sampled for them, at most."),
-        "feedback_clients": _positive(
-            int, 15, "Validation clients that a pruning method asks about a model, at most."
-        ),
-        "dropout_probability": _fraction(0.0, "Probability that a client returns nothing."),
-        "max_attempts": _positive(int, 5, "Samples tried for a round whose whole cohort fails."),
-        "checkpoint_every": _positive(int, 10, "Rounds between checkpoints."),
-    },
-    "aggregator": {
-        "name": _choice("mean", AGGREGATORS, "How client updates are aggregated."),
-        "zeroing": Field(True, bool, "robust, secure, compressed: zero extreme updates."),
-        "clipping": Field(True, bool, "robust, secure, compressed: clip large updates."),
-        "noise_multiplier": _at_least(float, 0, 1.0, "dp: noise over clipping norm."),
-        "delta": _positive(float, 1e-5, "dp: delta at which epsilon is reported."),
-        "dp_initial_clip": _positive(float, 0.1, "dp: L2 norm that updates are first clipped to."),
-        "dp_target_quantile": _fraction(0.5, "dp: share of updates that shall stay unclipped."),
-    },
-    "pruning": {
-        "method": _choice("auto", METHODS, "The pruning method."),
-        "tolerance": _at_least(
-            float, 0, None, "auto: points of accuracy that may be lost (default 1)."
-        ),
-        "target_parameters": _positive(
-            int, None, "auto, uniform, unstructured: parameters to reach."
-        ),
-        "target_flops": _positive(int, None, "auto: FLOPs of an inference to reach."),
-        "target_bytes": _positive(int, None, "auto: bytes of the float32 model to reach."),
-        "target_latency_ms": _positive(
-            float, None, "auto: milliseconds to reach, on this host or on a profiled device."
-        ),
-        "latency_profile": Field(
-            None, str, "auto: the device: result.json of `android_bench run --profile`."
-        ),
-        "paper_k": _positive(float, 2.2, "paper: bounds at mean +- k standard deviations."),
-        "paper_rounds": _positive(int, 50, "paper: rounds of structure search, at most."),
-        "paper_patience": _positive(int, 3, "paper: rounds without a removal that end it."),
-        "uniform_fraction": _fraction(0.5, "uniform: share of filters removed in every layer."),
-        "uniform_round": _at_least(int, 0, 20, "uniform: rounds before the one cut."),
-    },
-    "export": {
-        "formats": Field(
-            tuple(FORMATS),
-            tuple,
-            "TFLite formats to write.",
-            f"some of {', '.join(FORMATS)}",
-            lambda v: bool(v) and set(v) <= set(FORMATS),
-        ),
-        "examples": _at_least(int, 256, 256, "Held-out images of the parity check."),
-        "qat_rounds": _at_least(int, 0, 0, "Rounds of quantization-aware fine-tuning."),
-    },
-    "benchmark": {
-        "rounds": _positive(int, 30, "Interleaved rounds."),
-        "runs": _positive(int, 50, "Inferences in a round."),
-        "threads": _positive(int, 1, "Threads of the interpreter."),
-    },
+#: The options of each section; "" has those that are in none.
+SCHEMA: Mapping[str, Mapping[str, Option]] = {
+    section.section: _data_options() if section is settings.Data else options_of(section)
+    for section in settings.SECTIONS
 }
 
 
 def default() -> ml_collections.ConfigDict:
     """Returns the configuration with every field at its default."""
-
-    def value(field: Field) -> Any:
-        return config_dict.placeholder(field.kind) if field.default is None else field.default
-
     config = ml_collections.ConfigDict()
-    for name, entry in SCHEMA.items():
-        if isinstance(entry, Field):
-            config[name] = value(entry)
-        else:
-            config[name] = ml_collections.ConfigDict({k: value(f) for k, f in entry.items()})
+    for name, section in SCHEMA.items():
+        target = config
+        if name:
+            target = config[name] = ml_collections.ConfigDict()
+        for key, option in section.items():
+            none = option.default is None
+            target[key] = config_dict.placeholder(option.kind) if none else option.default
     return config
 
 
@@ -227,29 +102,23 @@ def reference(
     return config
 
 
-def fields() -> dict[str, Field]:
+def fields() -> dict[str, Option]:
     """Returns every field by its dotted name, e.g. "federated.rounds"."""
-    found: dict[str, Field] = {}
-    for name, entry in SCHEMA.items():
-        if isinstance(entry, Field):
-            found[name] = entry
-        else:
-            found.update({f"{name}.{key}": field for key, field in entry.items()})
-    return found
+    return {option.name: option for section in SCHEMA.values() for option in section.values()}
 
 
-def check_flag_names(arguments: Sequence[str]) -> None:
-    """Checks the names in `--config.NAME=VALUE` flags.
+def check_flags(arguments: Sequence[str]) -> None:
+    """Checks the names and values in `--config.NAME=VALUE` flags.
 
     Args:
       arguments: The command line.
 
     Raises:
-      UserError: If there is no such field; says which there are.
+      UserError: If there is no such field, or the value is not allowed; says what is.
     """
     known = fields()
     for argument in arguments:
-        flag, _, rest = argument.lstrip("-").partition("=")
+        flag, equals, rest = argument.lstrip("-").partition("=")
         if not argument.startswith("-") or not flag.startswith("config."):
             continue
         name = flag[len("config.") :]
@@ -260,6 +129,8 @@ def check_flag_names(arguments: Sequence[str]) -> None:
                 f"--config.{name}: there is no such field (found value {rest!r}); allowed are"
                 f" {', '.join(near)}."
             )
+        if equals:
+            known[name].require_text(rest)
 
 
 def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
@@ -282,7 +153,7 @@ def read_flag(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
 
 
 def read_arguments(arguments: Sequence[str]) -> ml_collections.ConfigDict:
-    """Returns the validated configuration that flags for scripts/train.py ask for.
+    """Returns the validated configuration that flags of `tff-autoprune train` ask for.
 
     Args:
       arguments: `--config=FILE`, `--config.NAME=VALUE`; other flags are passed over.
@@ -290,7 +161,7 @@ def read_arguments(arguments: Sequence[str]) -> ml_collections.ConfigDict:
     Raises:
       UserError: As `read_flag`.
     """
-    check_flag_names(arguments)
+    check_flags(arguments)
     values, argv = flags.FlagValues(), ["", *arguments]
     holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
@@ -316,7 +187,12 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       UserError: If a field is unknown, missing, or has a wrong type or value. Names the field, the
         value found and what is allowed.
     """
-    _check_section("", config, SCHEMA)
+    for name in config:
+        if name not in SCHEMA and name not in SCHEMA[""]:
+            allowed = ", ".join([*SCHEMA[""], *filter(None, SCHEMA)])
+            raise UserError(f"{name}: there is no such field; allowed are {allowed}.")
+    for name, section in SCHEMA.items():
+        _check_section(name, config.get(name) if name else config, section)
     # What a method does not read is not checked: runs that are compared share their flags.
     if config.pruning.method == "uniform":
         _check_uniform(config)
@@ -349,32 +225,19 @@ def _check_auto(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_section(prefix: str, section: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    for name in section:
-        if name not in schema:
+def _check_section(name: str, values: Any, section: Mapping[str, Option]) -> None:
+    if not isinstance(values, ml_collections.ConfigDict):
+        found = "none" if values is None else repr(values)
+        raise UserError(f"{name}: expected a section of fields, found {found}.")
+    for key in values if name else ():
+        if key not in section:
             raise UserError(
-                f"{prefix}{name}: there is no such field; allowed are {', '.join(schema)}."
+                f"{name}.{key}: there is no such field; allowed are {', '.join(section)}."
             )
-    for name, entry in schema.items():
-        path = f"{prefix}{name}"
-        if name not in section:
-            raise UserError(f"{path}: the field is missing; start from config.default().")
-        if isinstance(entry, Field):
-            _check_field(path, section[name], entry)
-        elif isinstance(section[name], ml_collections.ConfigDict):
-            _check_section(f"{path}.", section[name], entry)
-        else:
-            raise UserError(f"{path}: expected a section of fields, found {section[name]!r}.")
-
-
-def _check_field(path: str, value: Any, field: Field) -> None:
-    if value is None and field.default is None:
-        return
-    kinds = {float: (float, int), tuple: (tuple, list)}.get(field.kind, (field.kind,))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and field.kind is not bool):
-        raise UserError(f"{path}: expected {field.kind.__name__}, found {value!r}.")
-    if not field.check(value):
-        raise UserError(f"{path}: expected {field.allowed}, found {value!r}.")
+    for key, option in section.items():
+        if key not in values:
+            raise UserError(f"{option.name}: the field is missing; start from config.default().")
+        option.require(values[key])
 
 
 def check_same(flag: str, config: ml_collections.ConfigDict, used: Mapping[str, Any]) -> None:
@@ -432,8 +295,6 @@ def load_data(config: Mapping[str, Any]) -> FederatedData:
     Raises:
       UserError: If the data cannot be had as configured.
     """
-    from tff_autoprune import data
-
     options = {k: v for k, v in dict(config["data"]).items() if v is not None and k != "name"}
     if "crop" in options:
         options["crop"] = tuple(options["crop"])
@@ -468,7 +329,17 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> tf.keras.Model:
 def describe() -> str:
     """Returns a table of every field, its default and its meaning, in Markdown."""
     rows = ["| field | default | allowed | meaning |", "|---|---|---|---|"]
-    for path, field in fields().items():
-        allowed = "True or False" if field.kind is bool else field.allowed
-        rows.append(f"| `{path}` | `{field.default}` | {allowed} | {field.help} |")
+    for name, option in fields().items():
+        allowed = "True or False" if option.kind is bool else option.allowed
+        rows.append(f"| `{name}` | `{option.default}` | {allowed} | {option.help} |")
     return "\n".join(rows)
+
+
+def write_page(page: pathlib.Path) -> None:
+    """Renews the table of all fields in a page of the documentation.
+
+    Args:
+      page: A file with a line `<!-- made by ... -->`; what follows is replaced.
+    """
+    head, marker, _ = page.read_text(encoding="utf-8").partition(" -->\n")
+    files.write_text(page, f"{head}{marker}{describe()}\n")

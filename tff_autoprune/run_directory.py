@@ -11,6 +11,7 @@ RUN/
   plots/          NAME.png
   checkpoints/    what --resume starts from
   report.html     the page a person reads
+  log.txt         what the commands said, in a run of a comparison
 """
 
 from __future__ import annotations
@@ -18,12 +19,31 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, Union
 
 from tff_autoprune import files
 from tff_autoprune.errors import UserError
 
 SUMMARY_SCHEMA_VERSION = 1
+_LOCK = ".summary.lock"
+# What there may be before config.json is written: a run that was stopped at once leaves it.
+_EARLY = ("log.txt", "tensorboard/events.out.tfevents.*")
+# What the commands write, config.json last: while it is there, the folder is a run.
+_WRITTEN = (
+    *_EARLY,
+    _LOCK,
+    "metrics.csv",
+    "pruning.csv",
+    "summary.json",
+    "report.html",
+    "models/*.keras",
+    "tflite/*.tflite",
+    "plots/*.png",
+    "checkpoints/round_*.checkpoint",
+    "config.json",
+)
+_PHONES = "android"
 
 
 class RunDirectory:
@@ -57,7 +77,7 @@ class RunDirectory:
             file = getattr(self, name)
             if not file.exists():
                 raise UserError(
-                    f"--run_dir: {file} is missing; has `scripts/train.py --run_dir={self.path}`"
+                    f"--run_dir: {file} is missing; has `tff-autoprune train --run_dir={self.path}`"
                     " finished?"
                 )
         return self
@@ -78,6 +98,66 @@ class RunDirectory:
         """
         return self._read_json(self.summary) if self.summary.exists() else {}
 
+    def is_run(self) -> bool:
+        """Returns whether the folder holds a run."""
+        if not self.config.exists():
+            return False
+        try:
+            return {"config", "versions"} <= set(self._read_json(self.config))
+        except (UserError, TypeError):
+            return False
+
+    def check_writable(self, *, overwrite: bool) -> None:
+        """Makes the folder, and checks that a run may write there without harm to other files.
+
+        Args:
+          overwrite: Whether an earlier run may be deleted.
+
+        Raises:
+          UserError: If the folder cannot be made or written to, holds files that a run would
+            replace and that are not those of a run, or holds a run that may not be deleted.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--run_dir: {self.path} is a file, not a folder.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--run_dir: {self.path} cannot be made: {error.strerror}.") from error
+        if not os.access(self.path, os.W_OK):
+            raise UserError(f"--run_dir: {self.path} cannot be written to.")
+        if not self.is_run():
+            others = sorted(set(self._written()) - set(self._written(_EARLY)))
+            if others:
+                raise UserError(
+                    f"--run_dir: {self.path} is not a run, but holds {others[0].name}, which a run"
+                    " would replace; name another folder."
+                )
+        elif not overwrite:
+            raise UserError(
+                f"--run_dir: {self.path} holds a run already; add --resume to go on with it,"
+                " --overwrite to replace it, or name another folder."
+            )
+        elif (self.path / _PHONES).exists():
+            raise UserError(
+                f"--overwrite: {self.path / _PHONES} holds measurements of the earlier run on"
+                " phones; move or delete that folder first."
+            )
+
+    def clear(self) -> None:
+        """Deletes what a run wrote into the folder, and nothing else.
+
+        Raises:
+          UserError: As `check_writable`.
+        """
+        self.check_writable(overwrite=True)
+        for file in self._written():
+            file.unlink()
+            if file.parent != self.path and not any(file.parent.iterdir()):
+                file.parent.rmdir()
+
+    def _written(self, patterns: Sequence[str] = _WRITTEN) -> list[pathlib.Path]:
+        return [file for pattern in patterns for file in self.path.glob(pattern)]
+
     def update_summary(self, **sections: Any) -> dict[str, Any]:
         """Replaces the named top-level sections of summary.json, keeps the others.
 
@@ -87,8 +167,10 @@ class RunDirectory:
         Returns:
           The whole summary as it now stands on disk.
         """
-        summary = {"schema_version": SUMMARY_SCHEMA_VERSION, **self.read_summary(), **sections}
-        files.write_json(self.summary, summary)
+        # Two commands may work on one run: neither may lose what the other has just added.
+        with files.locked(self.path / _LOCK):
+            summary = {"schema_version": SUMMARY_SCHEMA_VERSION, **self.read_summary(), **sections}
+            files.write_json(self.summary, summary)
         return summary
 
     @staticmethod

@@ -78,7 +78,7 @@ def test_statistics_are_a_function_of_the_seed():
 
 
 def test_a_run_without_exports_says_what_to_do(trained_run):
-    with pytest.raises(UserError, match=r"no exported models to time; `scripts/export\.py"):
+    with pytest.raises(UserError, match=r"no exported models to time; `tff-autoprune export"):
         export_benchmark.benchmark_run(trained_run)
 
 

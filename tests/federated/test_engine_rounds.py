@@ -140,7 +140,7 @@ def test_a_client_with_one_example_counts_once():
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_the_learning_rate_follows_its_schedule(schedule):
     datasets = make_datasets((16,), batch_size=16)
-    engine = _engine(client_learning_rate_schedule=schedule, total_rounds=5)
+    engine = _engine(client_learning_rate_schedule=schedule, rounds=5)
     state = engine.initialize()
     steps = []
     for _ in range(5):

@@ -184,7 +184,7 @@ def test_noise_is_not_used_again_after_a_rollback():
 
 def test_the_learning_rate_goes_on_falling_after_a_rollback():
     datasets = make_datasets((9, 8, 7))
-    schedule = {"client_learning_rate_schedule": "linear", "total_rounds": 3}
+    schedule = {"client_learning_rate_schedule": "linear", "rounds": 3}
     engine = federated.Engine(make_model((4, 6)), _settings(**schedule))
     before = engine.initialize()
     latest = engine.next(engine.next(before, datasets).state, datasets).state

@@ -137,6 +137,19 @@ def test_a_failure_in_a_clients_graph_names_the_worker():
         runtime.stop()
 
 
+def test_an_error_of_our_own_costs_no_worker(monkeypatch):
+    with _serving() as address:
+        runtime.start(num_clients_at_once=1, workers=[address])
+        engine = federated.Engine(make_model())
+        state = engine.initialize()
+        with monkeypatch.context() as patch:
+            patch.setattr(remote.values, "extract", None)  # TypeError: no error of gRPC's.
+            with pytest.raises(TypeError):
+                engine.next(state, make_datasets((5,)))
+        assert engine.next(state, make_datasets((5,))).clients == 1
+        runtime.stop()
+
+
 def test_stock_tff_can_use_a_worker():
     import grpc
 

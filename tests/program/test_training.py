@@ -276,6 +276,13 @@ def test_drop_outs_are_counted_and_failed_cohorts_tried_again(tmp_path):
     faults = figures(tmp_path / "run")["faults"]
     assert faults["failed_clients"] > 0
     assert faults["retried_cohorts"] > 0
+    # Who is sampled in vain has downloaded the model all the same.
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics["clients"].sum() == 3 * (8 + faults["retried_cohorts"])
+    assert metrics["failed_clients"].sum() == faults["failed_clients"]
+    assert metrics["download_bytes"].sum() == (metrics["clients"] * metrics["model_bytes"]).sum()
+    answers = metrics["clients"].sum() - faults["failed_clients"]
+    assert metrics["upload_bytes"].sum() == answers * metrics["model_bytes"].iloc[0]
 
 
 def test_a_run_that_no_client_answers_ends_in_one_line(tmp_path):

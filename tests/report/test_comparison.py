@@ -110,6 +110,10 @@ def test_sigterm_ends_the_trainings_too(tmp_path):
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
+    # Each run has its share of the cores.
+    shares = [set(child.cpu_affinity()) for child in children]
+    assert max(map(len, shares)) <= max(1, len(psutil.Process().cpu_affinity()) // 2 + 1)
+    assert psutil.cpu_count() == 1 or shares[0] != shares[1]
     process.terminate()
     assert process.wait(timeout=120) == 128 + signal.SIGTERM
     _, alive = psutil.wait_procs(children, timeout=60)

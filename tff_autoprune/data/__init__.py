@@ -17,7 +17,7 @@ Importing this package imports neither TensorFlow nor TFF; loading a data set do
 from __future__ import annotations
 
 from tff_autoprune.data.federated_data import DataSpec, FederatedData, PixelOptions
-from tff_autoprune.data.loader import describe, load, names, option_help
+from tff_autoprune.data.loader import declared_options, describe, load, names, option_help
 from tff_autoprune.data.statistics import client_arrays, client_sizes, statistics
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "PixelOptions",
     "client_arrays",
     "client_sizes",
+    "declared_options",
     "describe",
     "load",
     "names",

@@ -142,6 +142,15 @@ def option_help(name: str) -> dict[str, str]:
     }
 
 
+def declared_options() -> dict[str, dict[str, Option]]:
+    """Returns the options that data sets have of their own: {option: {data set: declaration}}."""
+    found: dict[str, dict[str, Option]] = {}
+    for name, source in _SOURCES.items():
+        for key, option in source.options.items():
+            found.setdefault(key, {})[name] = option
+    return found
+
+
 def load(
     name: str,
     *,

@@ -53,7 +53,7 @@ def benchmark_run(
     if not measured:
         raise UserError(
             f"--run_dir: {run.path} has no exported models to time;"
-            f" `scripts/export.py --run_dir={run.path}` writes them."
+            f" `tff-autoprune export --run_dir={run.path}` writes them."
         )
     first = next(iter(measured))
     section = {
@@ -73,5 +73,5 @@ def _read(run: RunDirectory, path: str) -> bytes:
         return (run.path / path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{run.path / path} is missing; `scripts/export.py --run_dir={run.path}` writes it."
+            f"{run.path / path} is missing; `tff-autoprune export --run_dir={run.path}` writes it."
         ) from error

@@ -8,6 +8,8 @@ import pathlib
 import platform
 from typing import Any
 
+from tff_autoprune.cores import usable_cores
+
 
 def describe() -> dict[str, Any]:
     """Returns {"cpu", "cores", "system", "runtime", "load"}: what shapes a latency.
@@ -17,9 +19,7 @@ def describe() -> dict[str, Any]:
     """
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "runtime": f"tflite-runtime {importlib.metadata.version('tflite-runtime')}, XNNPACK",
         "load": os.getloadavg()[0],

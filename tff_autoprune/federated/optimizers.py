@@ -57,7 +57,7 @@ def schedule_factor(settings: Settings, round_num: tf.Tensor) -> tf.Tensor:
     """
     if settings.client_learning_rate_schedule == "constant":
         return tf.constant(1.0)
-    progress = tf.cast(round_num, tf.float32) / float(max(settings.total_rounds - 1, 1))
+    progress = tf.cast(round_num, tf.float32) / float(max(settings.rounds - 1, 1))
     progress = tf.clip_by_value(progress, 0.0, 1.0)
     if settings.client_learning_rate_schedule == "linear":
         falling = 1.0 - progress

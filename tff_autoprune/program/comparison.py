@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import queue
 import subprocess
 import sys
 import threading
@@ -18,7 +19,6 @@ from tff_autoprune import config as config_lib
 from tff_autoprune.errors import UserError
 from tff_autoprune.run_directory import RunDirectory
 
-_ROOT = pathlib.Path(__file__).parents[2]
 #: Methods that are given the parameters that `auto` found, so that accuracies compare.
 _MATCHED = ("uniform", "unstructured")
 # A config file is a module that is imported to be read.
@@ -30,23 +30,25 @@ class Plan:
     """What to compare.
 
     Attributes:
-      train_flags: Flags of scripts/train.py that all runs share, `--config` among them.
+      train_flags: Flags of `train` that all runs share, `--config` among them.
       methods: Values of pruning.method.
       seeds: Seeds; every method runs once with each.
       out: Folder of the comparison; a run lies in `out/METHOD/seed_N`.
+      imports: Modules that every command imports first.
     """
 
     train_flags: Sequence[str]
     methods: Sequence[str]
     seeds: Sequence[int]
     out: pathlib.Path
+    imports: Sequence[str] = ()
 
     def run_directory(self, method: str, seed: int) -> RunDirectory:
         """Returns the run directory of one run."""
         return RunDirectory(self.out / method / f"seed_{seed}")
 
     def run_flags(self, method: str, seed: int) -> list[str]:
-        """Returns the flags of scripts/train.py for one run.
+        """Returns the flags of `train` for one run.
 
         Raises:
           UserError: If the method is compared at the size that `auto` found, and that has not
@@ -66,7 +68,7 @@ def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
 
     Args:
       plan: What to compare.
-      jobs: Runs at the same time. Each gets its share of the cores.
+      jobs: Runs at the same time. Each may use its share of the cores, and no others.
       report: Called with a line of text when a run starts or ends.
 
     Raises:
@@ -77,9 +79,14 @@ def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
     matched = [m for m in plan.methods if m in _MATCHED and "auto" in plan.methods]
     first = [m for m in plan.methods if m not in matched]
     for methods in (first, matched):
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        shares: queue.SimpleQueue[Sequence[int]] = queue.SimpleQueue()
+        for share in _share_cores(jobs):
+            shares.put(share)
+        with concurrent.futures.ThreadPoolExecutor(
+            jobs, initializer=_keep_to_next, initargs=(shares,)
+        ) as pool:
             futures = [
-                pool.submit(_run, plan, method, seed, jobs, report, processes)
+                pool.submit(_run, plan, method, seed, report, processes)
                 for seed in plan.seeds
                 for method in methods
             ]
@@ -98,7 +105,7 @@ def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
         for method in plan.methods:
             run = plan.run_directory(method, seed)
             if "benchmark" not in run.read_summary():
-                _command(run, processes, 1, "benchmark")
+                _command(run, processes, "benchmark")
 
 
 def finished(run: RunDirectory) -> bool:
@@ -138,20 +145,20 @@ def _run(
     plan: Plan,
     method: str,
     seed: int,
-    jobs: int,
     report: Callable[[str], None],
     processes: _Processes,
 ) -> None:
     run = plan.run_directory(method, seed)
     name = f"{method}, seed {seed}"
     flags = plan.run_flags(method, seed)
+    imports = [f"--import={module}" for module in plan.imports]
     if finished(run):
         config_lib.check_same(f"--out: {run.path}", _config(flags), run.read_config()["config"])
     else:
         report(f"{name}: training")
-        _command(run, processes, jobs, "train", *flags, "--resume")
+        _command(run, processes, "train", *imports, *flags, "--resume")
     if "export" not in run.read_summary():
-        _command(run, processes, jobs, "export")
+        _command(run, processes, "export", *imports)
     report(f"{name}: finished")
 
 
@@ -160,24 +167,34 @@ def _config(flags: Sequence[str]) -> ml_collections.ConfigDict:
         return config_lib.read_arguments(flags)
 
 
-def _command(run: RunDirectory, processes: _Processes, jobs: int, script: str, *flags: str) -> None:
+def _share_cores(jobs: int) -> list[list[int]]:
+    """Returns the cores of each job; with fewer cores than jobs, some share one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [[]] * jobs
+    cores = sorted(os.sched_getaffinity(0))
+    return [cores[job::jobs] or [cores[job % len(cores)]] for job in range(jobs)]
+
+
+def _keep_to_next(shares: queue.SimpleQueue[Sequence[int]]) -> None:
+    """Keeps this thread, and the processes that it starts, to the next share of the cores.
+
+    TensorFlow, OpenMP and our runtime all start as many threads as there are cores to run on; their
+    environment variables reach only some of these.
+    """
+    share = shares.get()
+    if share:
+        os.sched_setaffinity(0, share)
+
+
+def _command(run: RunDirectory, processes: _Processes, command: str, *flags: str) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {
-        **os.environ,
-        # Runs that share the cores are faster with fewer threads each.
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-    }
-    path = _ROOT / "scripts" / f"{script}.py"
     log = run.path / "log.txt"
     with open(log, "a", encoding="utf-8") as output:
         exit_code = processes.run(
-            [sys.executable, str(path), *flags, f"--run_dir={run.path}"],
+            [sys.executable, "-m", "tff_autoprune", command, *flags, f"--run_dir={run.path}"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
         )
     if exit_code:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise UserError(f"{run.path}: {script} failed: {lines[-1] if lines else ''} (see {log})")
+        raise UserError(f"{run.path}: {command} failed: {lines[-1] if lines else ''} (see {log})")

@@ -11,7 +11,6 @@ import pandas as pd
 from tff_autoprune import config as config_lib
 from tff_autoprune import data, federated, surgery
 from tff_autoprune.program import cohort
-from tff_autoprune.program.training import federated_settings
 from tff_autoprune.search import methods
 from tff_autoprune.surgery import cost
 
@@ -77,7 +76,7 @@ def _describe_data(config: ml_collections.ConfigDict, loaded: data.FederatedData
 def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, model) -> str:
     """Times one round; the first, which also traces, is not counted."""
     settings = config.federated
-    engine = federated.Engine(model, federated_settings(config))
+    engine = federated.Engine(model, federated.Settings.from_config(config))
     state = engine.initialize()
     seconds = []
     for round_num in (1, 2):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -18,18 +18,21 @@ Row = Mapping[str, Any]
 _FILTERS = "filters/"
 
 
-def release_manager(path: pathlib.Path, config: Mapping[str, Any]) -> tff.program.ReleaseManager:
+def release_manager(
+    path: pathlib.Path, config: Mapping[str, Any], filters: Mapping[str, int]
+) -> tff.program.ReleaseManager:
     """Returns what writes a run's TensorBoard events.
 
     Args:
       path: The folder of the events.
       config: The configuration, flat ("federated.rounds": 200), for the tab "HParams".
+      filters: Filters of each prunable group of the dense model.
 
     Returns:
       A manager whose `release` takes a row of metrics.csv and its round.
     """
     return tff.program.GroupingReleaseManager(
-        [ScalarReleaseManager(path), FilterImageReleaseManager(path, config)]
+        [ScalarReleaseManager(path), FilterImageReleaseManager(path, config, filters)]
     )
 
 
@@ -50,16 +53,19 @@ class ScalarReleaseManager(tff.program.ReleaseManager[Row, int]):
 class FilterImageReleaseManager(tff.program.ReleaseManager[Row, int]):
     """Draws the filters left in each layer, and names the hyper-parameters of the run."""
 
-    def __init__(self, path: pathlib.Path, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: pathlib.Path, config: Mapping[str, Any], filters: Mapping[str, int]
+    ) -> None:
         """Starts in a folder, which need not exist.
 
         Args:
           path: The folder.
           config: Hyper-parameters by name.
+          filters: What a drawing shows as "at first"; a resumed run starts with fewer.
         """
         self._writer = tf.summary.create_file_writer(str(path))
-        self._config = config
-        self._first: dict[str, int] = {}
+        self._config: Optional[Mapping[str, Any]] = config
+        self._first = dict(filters)
         self._drawn: dict[str, int] = {}
 
     async def release(self, value: Row, key: int) -> None:
@@ -68,22 +74,22 @@ class FilterImageReleaseManager(tff.program.ReleaseManager[Row, int]):
         Only rounds that were evaluated are drawn: a drawing takes a while.
         """
         filters = {k[len(_FILTERS) :]: v for k, v in value.items() if k.startswith(_FILTERS)}
-        if not self._first:
-            self._first = filters
-            self._write_hparams()
+        if self._config is not None:
+            self._write_hparams(self._config)
+            self._config = None
         if filters and filters != self._drawn and value.get("validation_accuracy") is not None:
             self._drawn = filters
             with self._writer.as_default():
                 tf.summary.image("filters", _draw(self._first, filters)[None], step=key)
             self._writer.flush()
 
-    def _write_hparams(self) -> None:
+    def _write_hparams(self, config: Mapping[str, Any]) -> None:
         from tensorboard.plugins.hparams import api
 
         # The plug-in takes numbers, booleans and text.
         values = {
             name: value if isinstance(value, (bool, int, float)) else str(value)
-            for name, value in self._config.items()
+            for name, value in config.items()
         }
         with self._writer.as_default():
             api.hparams(values)

@@ -138,7 +138,7 @@ def load(path: pathlib.Path) -> RunData:
     if not summary:
         raise UserError(
             f"--run_dir: {directory.summary} is missing; has"
-            f" `scripts/train.py --run_dir={path}` finished?"
+            f" `tff-autoprune train --run_dir={path}` finished?"
         )
     return RunData(
         directory=directory,

@@ -30,7 +30,7 @@ def of(run: RunData) -> list[str]:
                 + (
                     ", even after training for it."
                     if "pruned_qat.full_int8" in exported
-                    else "; scripts/export.py --qat_rounds=10 trains the model for it."
+                    else "; `tff-autoprune export --qat_rounds=10` trains the model for it."
                 )
             )
     examples = min((entry["examples"] for entry in exported.values()), default=_MINIMUM_EXAMPLES)

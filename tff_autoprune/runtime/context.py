@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_autoprune.cores import usable_cores
 from tff_autoprune.runtime import executor, remote
 
 # How many clients a worker is given at the same time. It computes as many as it has cores; more
@@ -32,7 +32,7 @@ def start(
     faster and gives the same bits whatever the number of cores.
 
     Args:
-      num_clients_at_once: Clients that compute at the same time; 0 takes the number of cores.
+      num_clients_at_once: Clients that compute at the same time; 0: one on each core.
       workers: "HOST:PORT" of other machines' workers; none runs everything here.
       tls: Certificates to show to workers; None connects without encryption or authentication.
 
@@ -45,7 +45,7 @@ def start(
         # If TensorFlow runs already, the results are right, only slower.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
-    clients_at_once = num_clients_at_once or os.cpu_count() or 1
+    clients_at_once = num_clients_at_once or usable_cores()
     pool = None
     if workers:
         pool = remote.WorkerPool(workers, tls=tls, at_once=num_clients_at_once or _PER_WORKER)

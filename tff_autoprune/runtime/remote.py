@@ -89,7 +89,7 @@ class _Worker:
             self._channel.close()
             raise UserError(
                 f"workers: {address} does not answer within {_CONNECT_SECONDS} s; start"
-                f" `python scripts/worker.py --bind={address}` there"
+                f" `tff-autoprune worker --bind={address}` there"
                 f"{'' if tls is None else ' and check the TLS certificates'}."
             ) from error
         self._executor = response.executor
@@ -209,6 +209,10 @@ class WorkerPool:
                         f" {error.details()}"
                     ) from error
                 self._bury(worker)
+            except BaseException:
+                # Of our own, for example while the argument is serialized: the worker is fine.
+                self._free.put(worker)
+                raise
             else:
                 self._free.put(worker)
                 return result

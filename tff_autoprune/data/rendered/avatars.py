@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tff_autoprune.cores import usable_cores
 from tff_autoprune.data import cache
 from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.loader import Request
-from tff_autoprune.data.parallelism import usable_cores
 from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.rendered.font_families import INSTALL_HINT
 from tff_autoprune.data.splits import split_clients

@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import PIL.features
 
+from tff_autoprune.cores import usable_cores
 from tff_autoprune.data import cache
 from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.label_names import CHARACTERS
 from tff_autoprune.data.loader import Request
-from tff_autoprune.data.parallelism import usable_cores
 from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.rendered import font_families, glyphs
 from tff_autoprune.data.rendered.font_families import FontFamily

@@ -1,4 +1,4 @@
-"""How many cores there are to render on."""
+"""How many cores there are."""
 
 from __future__ import annotations
 

@@ -1,0 +1,220 @@
+"""Every option of a run, section by section.
+
+This is the one place where an option is declared: its type, default, meaning and range. Only what a
+single data set can be asked for is declared where that is registered, in `tff_autoprune.data`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+from tff_autoprune.export.formats import FORMATS
+from tff_autoprune.options import (
+    Section,
+    at_least,
+    choice,
+    fraction,
+    inside,
+    option,
+    positive,
+)
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
+SCHEDULES = ("constant", "cosine", "linear")
+AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
+METHODS = ("none", "paper", "uniform", "unstructured", "auto")
+IMPORTANCES = ("l1", "l2", "geometric_median", "batch_norm", "taylor", "random")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Section):
+    """What belongs to no section."""
+
+    section = ""
+
+    seed: int = at_least(0, 0, "Everything random derives from it.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data(Section):
+    """The clients and their examples; what only some data sets know is added to it."""
+
+    section = "data"
+
+    name: str = option("fontwriters", "The data set.", "a data set's name")
+    path: Optional[str] = option(
+        None, "Folder or file of your own copy, for the sets that need one."
+    )
+    cache_dir: Optional[str] = option(None, "Where rendered data sets are kept.")
+    invert: bool = option(False, "Whether pixels become 1 - value (ink 1, paper 0).")
+    crop: Optional[tuple[int, int]] = option(
+        None,
+        "(start, stop): rows and columns kept, as image[start:stop].",
+        "two integers",
+        lambda v: len(v) == 2 and all(type(end) is int for end in v),
+    )
+    resize: Optional[int] = positive(None, "Height and width in pixels after resizing.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(Section):
+    """The network."""
+
+    section = "model"
+
+    name: str = option("cnn", "cnn, resnet, inception, a Keras file or module:function.")
+    filters: Optional[tuple[int, ...]] = option(
+        None,
+        "Widths of the built-in networks.",
+        "integers > 0",
+        lambda v: bool(v) and all(type(width) is int and width > 0 for width in v),
+    )
+    normalization: Optional[str] = choice(None, ("batch", "group"), "resnet: batch or group.")
+    group_size: Optional[int] = positive(None, "resnet: channels in a group.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Federated(Section):
+    """Federated averaging: clients, their training, the server."""
+
+    section = "federated"
+
+    rounds: int = positive(200, "Rounds of federated averaging.")
+    clients_per_round: int = positive(10, "Clients sampled in each round.")
+    local_epochs: int = positive(2, "Epochs over its own examples that a client trains.")
+    batch_size: int = positive(20, "Examples in a client's batch.")
+    max_examples: Optional[int] = positive(None, "Examples used of a client, at most.")
+    client_optimizer: str = choice("adam", OPTIMIZERS, "Optimizer on the clients, new each round.")
+    client_learning_rate: float = positive(1e-3, "Its learning rate.")
+    # With next to nothing, every weight moves by the learning rate however small its gradient is:
+    # also those of labels that the client does not have, which the others then have to mend.
+    client_epsilon: float = positive(
+        1e-7, "Adam, AdamW, Yogi on the clients: smaller gradients move less."
+    )
+    client_learning_rate_schedule: str = choice(
+        "constant", SCHEDULES, "How the client learning rate falls over the rounds."
+    )
+    server_optimizer: str = choice("sgd", OPTIMIZERS, "Optimizer on the server.")
+    server_learning_rate: float = positive(1.0, "Its learning rate.")
+    client_weighting: str = choice(
+        "examples", ("examples", "uniform"), "How client updates are weighted."
+    )
+    batch_norm: str = choice(
+        "aggregate",
+        ("aggregate", "average"),
+        "Batch-norm statistics: law of total variance, or the plain average of the reference.",
+    )
+    client_precision: str = choice(
+        "float32",
+        ("float32", "bfloat16"),
+        "What clients compute in while they train; weights are float32.",
+    )
+    evaluate_every: int = positive(10, "Rounds between evaluations on validation clients.")
+    evaluation_clients: int = positive(30, "Validation clients sampled for them, at most.")
+    feedback_clients: int = positive(
+        15, "Validation clients that a pruning method asks about a model, at most."
+    )
+    dropout_probability: float = fraction(0.0, "Probability that a client returns nothing.")
+    max_attempts: int = positive(5, "Samples tried for a round whose whole cohort fails.")
+    checkpoint_every: int = positive(10, "Rounds between checkpoints.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregator(Section):
+    """How client updates become one update.
+
+    "mean"; "robust" (adaptive zeroing and clipping before the mean); "secure" (robust, then
+    fixed-point secure summation); "dp" (DP-FedAvg with adaptive clipping); "compressed" (robust,
+    then quantization to 8 bits).
+    """
+
+    section = "aggregator"
+
+    name: str = choice("mean", AGGREGATORS, "How client updates are aggregated.")
+    zeroing: bool = option(True, "robust, secure, compressed: zero extreme updates.")
+    clipping: bool = option(True, "robust, secure, compressed: clip large updates.")
+    noise_multiplier: float = at_least(0, 1.0, "dp: noise over clipping norm.")
+    delta: float = inside(1e-5, "dp: delta at which epsilon is reported.")
+    dp_initial_clip: float = positive(0.1, "dp: L2 norm that updates are first clipped to.")
+    dp_target_quantile: float = inside(0.5, "dp: share of updates that shall stay unclipped.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruning(Section):
+    """What decides what is removed."""
+
+    section = "pruning"
+
+    method: str = choice("auto", METHODS, "The pruning method.")
+    tolerance: Optional[float] = at_least(
+        0, None, "auto: points of accuracy that may be lost (default 1)."
+    )
+    target_parameters: Optional[int] = positive(
+        None, "auto, uniform, unstructured: parameters to reach."
+    )
+    target_flops: Optional[int] = positive(None, "auto: FLOPs of an inference to reach.")
+    target_bytes: Optional[int] = positive(None, "auto: bytes of the float32 model to reach.")
+    target_latency_ms: Optional[float] = positive(
+        None, "auto: milliseconds to reach, on this host or on a profiled device."
+    )
+    latency_profile: Optional[str] = option(
+        None, "auto: the device: result.json of `android_bench run --profile`."
+    )
+    importance: Optional[str] = choice(
+        None, IMPORTANCES, "What a filter is worth; the method's own measure by default."
+    )
+    round_to: int = positive(1, "Widths stay multiples of this; phones want 4 or 8.")
+    ignore_layers: tuple[str, ...] = option(
+        (),
+        "Layers that keep all their filters.",
+        "names of layers",
+        lambda v: all(isinstance(name, str) for name in v),
+    )
+    penalty: Optional[float] = at_least(
+        0, None, "Strength of the group lasso on the clients; the method's own by default."
+    )
+    paper_k: float = positive(2.2, "paper: bounds at mean +- k standard deviations.")
+    paper_rounds: int = positive(50, "paper: rounds of structure search, at most.")
+    paper_patience: int = positive(3, "paper: rounds without a removal that end it.")
+    uniform_fraction: float = fraction(0.5, "uniform: share of filters removed in every layer.")
+    uniform_round: int = at_least(0, 20, "uniform: rounds before the one cut.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Export(Section):
+    """The files for phones."""
+
+    section = "export"
+
+    formats: tuple[str, ...] = option(
+        tuple(FORMATS),
+        "TFLite formats to write.",
+        f"some of {', '.join(FORMATS)}",
+        lambda v: bool(v) and set(v) <= set(FORMATS),
+    )
+    examples: int = at_least(256, 256, "Held-out images of the parity check.")
+    qat_rounds: int = at_least(0, 0, "Rounds of quantization-aware fine-tuning.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark(Section):
+    """Latency on this host."""
+
+    section = "benchmark"
+
+    rounds: int = at_least(2, 30, "Interleaved rounds.")
+    runs: int = at_least(2, 50, "Inferences in a round.")
+    threads: int = positive(1, "Threads of the interpreter.")
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    Run,
+    Data,
+    Model,
+    Federated,
+    Aggregator,
+    Pruning,
+    Export,
+    Benchmark,
+)
