@@ -24,7 +24,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
 SCHEDULES = ("constant", "cosine", "linear")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
 METHODS = ("none", "paper", "uniform", "unstructured", "auto")
-IMPORTANCES = ("l1", "l2", "geometric_median", "batch_norm", "taylor", "random")
+IMPORTANCES = ("energy", "l1", "l2", "geometric_median", "batch_norm", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,14 +171,16 @@ class Pruning(Section):
         "names of layers",
         lambda v: all(isinstance(name, str) for name in v),
     )
-    penalty: Optional[float] = at_least(
-        0, None, "Strength of the group lasso on the clients; the method's own by default."
+    penalty: float = at_least(
+        0.0, 0.0, "auto: strength of the group lasso in the clients' loss while the search lasts."
     )
+    factorize: bool = option(True, "auto: whether layers may be factorized, not only narrowed.")
     paper_k: float = positive(2.2, "paper: bounds at mean +- k standard deviations.")
     paper_rounds: int = positive(50, "paper: rounds of structure search, at most.")
     paper_patience: int = positive(3, "paper: rounds without a removal that end it.")
     uniform_fraction: float = fraction(0.5, "uniform: share of filters removed in every layer.")
     uniform_round: int = at_least(0, 20, "uniform: rounds before the one cut.")
+    uniform_factorize: bool = option(False, "uniform: whether layers are factorized, too.")
 
 
 @dataclasses.dataclass(frozen=True)

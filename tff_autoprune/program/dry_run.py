@@ -10,9 +10,7 @@ import pandas as pd
 
 from tff_autoprune import config as config_lib
 from tff_autoprune import data, federated, surgery
-from tff_autoprune.program import cohort
-from tff_autoprune.search import methods
-from tff_autoprune.surgery import cost
+from tff_autoprune.program import cohort, pruning_methods
 
 
 def describe(config: ml_collections.ConfigDict) -> str:
@@ -31,10 +29,9 @@ def describe(config: ml_collections.ConfigDict) -> str:
     config_lib.validate(config)
     loaded = config_lib.load_data(config)
     model = config_lib.build_model(config, loaded.spec)
-    methods.create(config.pruning.method, config.pruning).initialize(model)  # Says what is wrong.
-    sizes = cost.of(model)
-    groups = surgery.find_filter_groups(model)
-    prunable = [group for group in groups if group.prunable]
+    network = surgery.Network(model, config.pruning.ignore_layers)
+    pruning_methods.create(config).initialize(network)  # Says what is wrong.
+    sizes, groups, prunable = network.cost, network.groups, network.prunable
     settings = config.federated
     per_round = 2 * sizes.bytes * settings.clients_per_round
     with pd.option_context("display.width", 120, "display.max_columns", None):
@@ -44,7 +41,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f" {sizes.flops / 1e6:.2f} MFLOP, {sizes.bytes:,} bytes\n{sizes.table.to_string()}",
             f"Filter groups: {len(prunable)} of {len(groups)} can be pruned\n"
             f"{surgery.groups_table(groups).to_string(index=False)}",
-            f"Pruning: {config.pruning.method} may remove filters of"
+            f"Pruning: {config.pruning.method} may narrow"
             f" {', '.join(group.name for group in prunable) or 'nothing'}",
             f"Traffic with the dense model: {per_round / 1e6:.2f} MB a round,"
             f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
