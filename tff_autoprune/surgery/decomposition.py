@@ -67,6 +67,19 @@ class Split:
             return min(self.inputs, size * self.outputs)
         return min(size * self.inputs, self.outputs)
 
+    @property
+    def parameters_per_rank(self) -> int:
+        """Weights of both layers for each rank, biases left out."""
+        size = math.prod(self.window)
+        if self.kind == "depthwise":
+            return self.inputs * (size + self.outputs)
+        if self.kind == "spatial":
+            left = self.window[0]
+            return left * self.inputs + size // left * self.outputs
+        if self.transposed:
+            return self.inputs + size * self.outputs
+        return size * self.inputs + self.outputs
+
     def tensor(self, kernel: np.ndarray) -> np.ndarray:
         """Returns T [offsets, inputs, rest]; if depthwise [inputs, offsets, outputs]."""
         kernel = kernel.swapaxes(-1, -2) if self.transposed else kernel

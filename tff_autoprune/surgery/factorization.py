@@ -25,7 +25,6 @@ from tff_autoprune.surgery.factor_layers import (
     check_finite,
     check_told,
     leaves,
-    list_candidates,
     max_rank,
     new_layers,
     refusal,
@@ -266,10 +265,13 @@ def plan_factorization(
                 f"'{name}': kind must be one of {', '.join(KINDS)}, found {wanted.kind!r}."
             )
         if name not in layers:
-            known = ", ".join(c.layer for c in list_candidates(layers, refused) if not c.reason)
+            known = [
+                path
+                for path, layer in layers.items()
+                if any(not refusal(layer, kind) for kind in KINDS) and path not in refused
+            ]
             raise UserError(
-                f"There is no layer '{name}' to factorize. There are: "
-                f"{', '.join(dict.fromkeys(known.split(', '))) or 'none'}."
+                f"There is no layer '{name}' to factorize. There are: {', '.join(known) or 'none'}."
             )
         layer = layers[name]
         reason = refused.get(name) or refusal(layer, wanted.kind)
