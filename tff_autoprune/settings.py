@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
-from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.options import (
     Section,
     at_least,
@@ -24,6 +23,13 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
 SCHEDULES = ("constant", "cosine", "linear")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
 METHODS = ("none", "paper", "uniform", "unstructured", "auto")
+#: TFLite formats in the order of tables, from exact to smallest.
+FORMATS = {
+    "float32": "weights and arithmetic as trained",
+    "float16": "weights stored as float16, arithmetic in float32 (float16 on a GPU)",
+    "dynamic_int8": "large weight tensors stored as int8, activations quantized while running",
+    "full_int8": "weights and activations int8, input and output uint8",
+}
 IMPORTANCES = ("energy", "l1", "l2", "geometric_median", "batch_norm", "random")
 
 

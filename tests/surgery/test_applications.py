@@ -59,6 +59,27 @@ def test_all_others(name):
     check(name)
 
 
+def check_factorized(name):
+    row = load().measure_factorized(name, seed=0, profiler=True)
+    assert max(row["difference"], row["cut_difference"]) <= 1e-4
+    assert row["effect"] > 0.01
+    assert row["spread"] > 1e-3
+    assert row["prunable_ranks"] == row["ranks"] > 0
+    assert row["parameters_factorized"] < row["parameters"]
+    assert row["flops_factorized"] < row["flops"]
+    assert row["flops_factorized"] == row["profiler_flops"]
+
+
+def test_a_factorized_family():
+    check_factorized("RegNetY002")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in load().constructors() if n != "RegNetY002"])
+def test_all_others_factorized(name):
+    check_factorized(name)
+
+
 def interpreter_output(content, images):
     interpreter = tf.lite.Interpreter(model_content=content)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], images.shape)

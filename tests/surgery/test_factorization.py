@@ -93,6 +93,18 @@ def test_the_new_network_computes_what_was_planned(name, kind):
     assert relative(expected, wide(x)) <= 1e-5
     assert [layer.name for layer in wide.layers if "own" in layer.name] == ["own_rank", "own"]
 
+    # It costs what was said.
+    candidate = next(c for c in surgery.candidates(model) if (c.layer, c.kind) == ("own", kind))
+    before, after = surgery.cost.of(model), surgery.cost.of(wide)
+    for what in ("parameters", "flops"):
+        new = full * getattr(candidate, f"{what}_per_rank") - getattr(candidate, what)
+        assert getattr(after, what) == pytest.approx(getattr(before, what) + new, abs=1)
+    at_most = candidate.paying_rank
+    assert at_most == full or not all(
+        (at_most + 1) * getattr(candidate, f"{what}_per_rank") < getattr(candidate, what)
+        for what in ("parameters", "flops")
+    )
+
     # The old architecture can stand in for the new one.
     rank = -(-full // 2)
     plan = surgery.plan_factorization(model, {"own": Factorization(kind, rank)}, moments, means)

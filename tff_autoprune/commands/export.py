@@ -17,7 +17,6 @@ from typing import Any
 from absl import flags
 
 from tff_autoprune import cli, settings
-from tff_autoprune.export.formats import FORMATS
 from tff_autoprune.run_directory import RunDirectory
 
 FLAGS = cli.new_flags()
@@ -27,7 +26,7 @@ _FORMATS = cli.define_override(
     settings.Export,
     "formats",
     FLAGS,
-    "; ".join(f"{name}: {text}" for name, text in FORMATS.items()),
+    "; ".join(f"{name}: {text}" for name, text in settings.FORMATS.items()),
 )
 _EXAMPLES = cli.define_override(settings.Export, "examples", FLAGS)
 _TOLERANCE = flags.DEFINE_float(

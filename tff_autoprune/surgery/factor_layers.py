@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Optional
 
 import numpy as np
@@ -14,7 +14,8 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import decomposition
 from tff_autoprune.surgery.decomposition import KINDS, Split
 from tff_autoprune.surgery.rebuild import configuration
-from tff_autoprune.surgery.trace import Trace
+from tff_autoprune.surgery.trace import NodeTrace, Trace
+from tff_autoprune.surgery.traced_tensor import TracedTensor
 
 _layers = tf.keras.layers
 _CONVOLUTIONS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
@@ -52,19 +53,37 @@ class Candidate:
       kind: One of `decomposition.KINDS`.
       max_rank: The rank at which nothing is lost; 0 if it cannot be factorized in this way.
       reason: Why not, or "".
+      parameters: Weights of its kernel now.
+      flops: Operations that its kernel takes now, over all its calls, as `cost` counts them.
+      parameters_per_rank: Weights that each rank would take instead.
+      flops_per_rank: Operations that each rank would take instead.
     """
 
     layer: str
     kind: str
     max_rank: int
     reason: str
+    parameters: int = 0
+    flops: float = 0
+    parameters_per_rank: int = 0
+    flops_per_rank: float = 0
+
+    @property
+    def paying_rank(self) -> int:
+        """The largest rank with fewer parameters and operations than now; 0 if there is none."""
+        if self.reason:
+            return 0
+        by_parameters = (self.parameters - 1) // self.parameters_per_rank
+        by_flops = math.ceil(self.flops / self.flops_per_rank) - 1
+        return min(by_parameters, by_flops, self.max_rank)
 
 
 def candidates(model: tf.keras.Model) -> list[Candidate]:
     """Tells which layers of a model can be factorized, and how.
 
     Args:
-      model: A built functional or sequential model.
+      model: A built functional or sequential model. Where its inputs have an unknown size,
+        operations are counted for a size of 1.
 
     Returns:
       One for each layer with a kernel and each kind that is meant for it, in the order of the
@@ -74,16 +93,83 @@ def candidates(model: tf.keras.Model) -> list[Candidate]:
     >>> from tff_autoprune import models, surgery
     >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62)
     >>> for candidate in surgery.candidates(model):
-    ...     print(candidate.layer, candidate.kind, candidate.max_rank)
-    conv_1 spatial 5
-    conv_1 channel 25
-    conv_1 depthwise 25
-    conv_2 spatial 160
-    conv_2 channel 64
-    conv_2 depthwise 25
-    logits dense 62
+    ...     print(candidate.layer, candidate.kind, candidate.max_rank, candidate.paying_rank)
+    conv_1 spatial 5 4
+    conv_1 channel 25 14
+    conv_1 depthwise 25 14
+    conv_2 spatial 160 91
+    conv_2 channel 64 59
+    conv_2 depthwise 25 17
+    logits dense 62 31
     """
-    return list_candidates(*leaves(Trace(model, warn=False)))
+    trace = Trace(model, warn=False)
+    layers, refused = leaves(trace)
+    calls: dict[int, list[NodeTrace]] = {}
+    for node in trace.nodes:
+        calls.setdefault(id(node.layer), []).append(node)
+    found = []
+    kinds = (*_CONVOLUTIONS, *_NARROW, _layers.Dense)
+    for path, layer in layers.items():
+        for kind in kinds_for(layer) if isinstance(layer, kinds) else ():
+            reason = refused.get(path) or refusal(layer, kind)
+            if reason:
+                found.append(Candidate(path, kind, 0, reason))
+            else:
+                found.append(_priced(path, layer, kind, calls[id(layer)]))
+    return found
+
+
+def _priced(
+    path: str, layer: tf.keras.layers.Layer, kind: str, calls: Sequence[NodeTrace]
+) -> Candidate:
+    """Returns the candidate with what the layer costs now and what each rank would cost."""
+    split = split_of(layer, kind)
+    now = each = 0.0
+    for node in calls:
+        read, written = (_places(layer, tensor) for tensor in (node.args[0], node.outputs[0]))
+        now += _kernel_flops(split, written, layer)
+        each += _flops_per_rank(split, read, written, layer)
+    return Candidate(
+        path,
+        kind,
+        split.max_rank,
+        "",
+        math.prod(layer.kernel.shape),
+        now,
+        split.parameters_per_rank,
+        each,
+    )
+
+
+def _places(layer: tf.keras.layers.Layer, tensor: TracedTensor) -> tuple[int, ...]:
+    """Returns the sizes of a tensor without batch and channels."""
+    sizes = [1 if size is None else size for size in tensor.shape]
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return tuple(sizes[2:] if first else sizes[1:-1])
+
+
+def _kernel_flops(split: Split, written: tuple[int, ...], layer: tf.keras.layers.Layer) -> float:
+    skipped = math.prod(layer.strides) if split.transposed else 1
+    each = 2 * math.prod(split.window) * split.inputs * split.outputs / skipped
+    return math.prod(written) * each
+
+
+def _flops_per_rank(
+    split: Split, read: tuple[int, ...], written: tuple[int, ...], layer: tf.keras.layers.Layer
+) -> float:
+    size, places = math.prod(split.window), math.prod(written)
+    if split.kind == "spatial":
+        head, rest = split.window[0], size // split.window[0]
+        between = written[0] * math.prod(read[1:])
+        strides = layer.strides if split.transposed else (1,) * len(read)
+        reading = between * head * split.inputs / strides[0]
+        return 2 * (reading + places * rest * split.outputs / math.prod(strides[1:]))
+    if split.transposed:
+        writing = places * size * split.outputs / math.prod(layer.strides)
+        return 2 * (math.prod(read) * split.inputs + writing)
+    if split.kind == "depthwise":
+        return 2 * places * split.inputs * (size + split.outputs)
+    return 2 * places * (size * split.inputs + split.outputs)
 
 
 def refusal(layer: tf.keras.layers.Layer, kind: str) -> str:
@@ -175,23 +261,11 @@ def split_of(layer: tf.keras.layers.Layer, kind: str) -> Split:
     return Split(kind, tuple(window), inputs, outputs, transposed)
 
 
-def _kinds_for(layer: tf.keras.layers.Layer) -> tuple[str, ...]:
+def kinds_for(layer: tf.keras.layers.Layer) -> tuple[str, ...]:
+    """Returns the kinds that are meant for a layer with a kernel."""
     if isinstance(layer, _layers.Dense):
         return ("dense",)
     return tuple(kind for kind in KINDS if kind != "dense")
-
-
-def list_candidates(
-    layers: Mapping[str, tf.keras.layers.Layer], refused: Mapping[str, str]
-) -> list[Candidate]:
-    found = []
-    kinds = (*_CONVOLUTIONS, *_NARROW, _layers.Dense)
-    for path, layer in layers.items():
-        if isinstance(layer, kinds):
-            for kind in _kinds_for(layer):
-                reason = refused.get(path) or refusal(layer, kind)
-                found.append(Candidate(path, kind, 0 if reason else max_rank(layer, kind), reason))
-    return found
 
 
 def leaves(trace: Trace) -> tuple[dict[str, tf.keras.layers.Layer], dict[str, str]]:

@@ -25,7 +25,6 @@ from tff_autoprune.surgery.factor_layers import (
     check_finite,
     check_told,
     leaves,
-    list_candidates,
     max_rank,
     new_layers,
     refusal,
@@ -58,6 +57,7 @@ class FactorizationPlan:
         self.model = trace.model
         self.factorizations = dict(factorizations)
         self._trace = trace
+        self._position = {id(weight): i for i, weight in enumerate(trace.model.weights)}
         self._layers = {name: layers[name] for name in factorizations}
         self._taken = {path.split("/")[-1] for path in layers} | _all_names(trace.model)
         self._moments = moments
@@ -66,6 +66,8 @@ class FactorizationPlan:
             name: split_of(self._layers[name], wanted.kind)
             for name, wanted in factorizations.items()
         }
+        # Singular value decompositions take time; the last of each layer is kept, with its kernel.
+        self._decomposed: dict[str, tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]] = {}
         self._carried: Optional[list[tuple[Optional[int], tuple[int, ...]]]] = None
 
     def apply(self, weights: Optional[Sequence[np.ndarray]] = None) -> tf.keras.Model:
@@ -80,32 +82,29 @@ class FactorizationPlan:
         """
         model = self.model
         values = model.get_weights() if weights is None else list(weights)
-        position = {id(weight): i for i, weight in enumerate(model.weights)}
-        pairs = {}
-        for name, layer in self._layers.items():
-            pairs[id(layer)] = new_layers(layer, self.factorizations[name], self._taken)
+        pairs = {
+            id(layer): new_layers(layer, self.factorizations[name], self._taken)
+            for name, layer in self._layers.items()
+        }
         rebuilder = Rebuilder(self._trace, _all_kept, pairs)
         new = rebuilder.copy(model)
-        origin: dict[int, int] = {}
-        for old_layer, new_layer in rebuilder.pairs():
-            for old, copy in zip(old_layer.weights, new_layer.weights):
-                origin[id(copy)] = position[id(old)]
+        # Keras may order the layers of parallel branches anew: weights go by layer, not by place.
+        origin = {
+            id(copy): self._position[id(old)]
+            for old_layer, new_layer in rebuilder.pairs()
+            for old, copy in zip(old_layer.weights, new_layer.weights)
+        }
         for name, layer in self._layers.items():
             first, second = pairs[id(layer)]
-            reading, writing = self._decompose(name, values[position[id(layer.kernel)]])
-            split = self._splits[name]
-            first.weights[0].assign(split.reading_kernel(reading))
-            second.kernel.assign(split.writing_kernel(writing))
+            reading, writing = self._decompose(name, self._kernel(name, values))
+            first.weights[0].assign(self._splits[name].reading_kernel(reading))
+            second.kernel.assign(self._splits[name].writing_kernel(writing))
             if layer.use_bias:
-                origin[id(second.bias)] = position[id(layer.bias)]
+                origin[id(second.bias)] = self._position[id(layer.bias)]
+        values = self._with_mean_errors(values)
         for weight in new.weights:
             if id(weight) in origin:
                 weight.assign(values[origin[id(weight)]])
-        for name, layer in self._layers.items():
-            if layer.use_bias:
-                kernel = values[position[id(layer.kernel)]]
-                second = pairs[id(layer)][1]
-                second.bias.assign_add(self._mean_error(name, kernel, self._product(name, kernel)))
         for layer in new._flatten_layers(include_self=False):
             # Normalization computes with constants that it derives from its weights.
             if hasattr(layer, "finalize_state"):
@@ -126,16 +125,11 @@ class FactorizationPlan:
           (and their biases, if they absorb the mean error).
         """
         values = self.model.get_weights() if weights is None else list(weights)
-        position = {id(weight): i for i, weight in enumerate(self.model.weights)}
+        changed = self._with_mean_errors(values)
         for name, layer in self._layers.items():
-            at = position[id(layer.kernel)]
-            kernel = values[at]
-            values[at] = self._product(name, kernel).astype(kernel.dtype)
-            if layer.use_bias:
-                bias = values[position[id(layer.bias)]]
-                error = self._mean_error(name, kernel, values[at])
-                values[position[id(layer.bias)]] = (bias + error).astype(bias.dtype)
-        return values
+            kernel = self._kernel(name, values)
+            changed[self._position[id(layer.kernel)]] = self._product(name, kernel)
+        return changed
 
     def slice_trainable(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Carries what belongs to the trainable weights, e.g. optimizer state, over.
@@ -165,8 +159,7 @@ class FactorizationPlan:
                 )
         if self._carried is None:
             self.apply()  # Keras decides on the order of the weights.
-        all_positions = {id(weight): i for i, weight in enumerate(self.model.weights)}
-        at = {all_positions[id(weight)]: np.asarray(a) for weight, a in zip(weights, arrays)}
+        at = {self._position[id(weight)]: np.asarray(a) for weight, a in zip(weights, arrays)}
         dtype = np.asarray(arrays[0]).dtype if len(arrays) else np.float32
         return [
             np.zeros(shape, dtype) if origin is None else at[origin]
@@ -174,28 +167,43 @@ class FactorizationPlan:
         ]
 
     def _decompose(self, name: str, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        known = self._decomposed.get(name)
+        if known is not None and np.array_equal(known[0], kernel):
+            return known[1]
         check_finite(name, kernel)
         rank, moments = self.factorizations[name].rank, self._moments.get(name)
         mean = self._means.get(name)
         if moments is not None and mean is not None and self._layers[name].use_bias:
             moments = moments - np.outer(mean, mean)  # The bias takes care of the mean.
-        return decomposition.decompose(self._splits[name], kernel, rank, moments)
+        factors = decomposition.decompose(self._splits[name], kernel, rank, moments)
+        self._decomposed[name] = kernel, factors
+        return factors
+
+    def _kernel(self, name: str, values: Sequence[np.ndarray]) -> np.ndarray:
+        return values[self._position[id(self._layers[name].kernel)]]
 
     def _product(self, name: str, kernel: np.ndarray) -> np.ndarray:
-        return self._splits[name].product(*self._decompose(name, kernel))
+        """Returns the kernel of low rank."""
+        product = self._splits[name].product(*self._decompose(name, kernel))
+        return product.astype(kernel.dtype)
 
-    def _mean_error(self, name: str, kernel: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """Returns what the outputs lack on average with the kernel of low rank, [outputs]."""
-        split, mean = self._splits[name], self._means.get(name)
-        if mean is None:
-            return np.zeros(split.outputs)
-        lost = np.asarray(kernel, np.float64) - product
-        lost = lost.swapaxes(-1, -2) if split.transposed else lost
-        lost = lost.reshape(-1, len(mean), split.outputs).sum(axis=0)
-        if split.transposed:
-            # Each place of the output is reached by one of the strides' share of the window.
-            lost = lost / math.prod(self._layers[name].strides)
-        return mean @ lost
+    def _with_mean_errors(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the weights with what the outputs lack on average added to the biases."""
+        values = list(values)
+        for name, layer in self._layers.items():
+            mean = self._means.get(name)
+            if mean is None or not layer.use_bias:
+                continue
+            split, kernel = self._splits[name], self._kernel(name, values)
+            lost = kernel.astype(np.float64) - self._product(name, kernel)
+            lost = lost.swapaxes(-1, -2) if split.transposed else lost
+            lost = mean @ lost.reshape(-1, len(mean), split.outputs).sum(axis=0)
+            if split.transposed:
+                # Only one in so many places of the window reaches a place of the output.
+                lost = lost / math.prod(layer.strides)
+            at = self._position[id(layer.bias)]
+            values[at] = (values[at] + lost).astype(values[at].dtype)
+        return values
 
 
 def factorize(
@@ -266,10 +274,13 @@ def plan_factorization(
                 f"'{name}': kind must be one of {', '.join(KINDS)}, found {wanted.kind!r}."
             )
         if name not in layers:
-            known = ", ".join(c.layer for c in list_candidates(layers, refused) if not c.reason)
+            known = [
+                path
+                for path, layer in layers.items()
+                if any(not refusal(layer, kind) for kind in KINDS) and path not in refused
+            ]
             raise UserError(
-                f"There is no layer '{name}' to factorize. There are: "
-                f"{', '.join(dict.fromkeys(known.split(', '))) or 'none'}."
+                f"There is no layer '{name}' to factorize. There are: {', '.join(known) or 'none'}."
             )
         layer = layers[name]
         reason = refused.get(name) or refusal(layer, wanted.kind)
