@@ -116,6 +116,9 @@ class Federated(Section):
         ("float32", "bfloat16"),
         "What clients compute in while they train; weights are float32.",
     )
+    average_share: float = fraction(
+        0.0, "Share of the rounds, the last ones, whose weights the final model is the mean of."
+    )
     evaluate_every: int = positive(10, "Rounds between evaluations on validation clients.")
     evaluation_clients: int = positive(30, "Validation clients sampled for them, at most.")
     feedback_clients: int = positive(

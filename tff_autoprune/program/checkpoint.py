@@ -25,7 +25,7 @@ from tff_autoprune.errors import UserError
 
 _FORMAT = b"tff_autoprune checkpoint "
 _HEADER = _FORMAT + b"2 sha256="
-_STATE = "state."
+_STATE, _AVERAGE = "state.", "average."
 _SUFFIX = ".checkpoint"
 # The newest may be damaged by the disk; the one before it then serves.
 _KEPT = 2
@@ -39,12 +39,14 @@ class Checkpoint:
       round_num: Rounds completed.
       model: The architecture (its weights are those of the state).
       arrays: The process state as a flat mapping of arrays.
+      average: What `WeightAverage.to_arrays` returned.
       document: JSON values: state of the pruning method, records, counters.
     """
 
     round_num: int
     model: tf.keras.Model
     arrays: Mapping[str, np.ndarray]
+    average: Mapping[str, np.ndarray]
     document: dict[str, Any]
 
 
@@ -58,6 +60,7 @@ class CheckpointFolder:
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes the checkpoint atomically, then removes all but the newest two."""
         arrays = {f"{_STATE}{path}": value for path, value in checkpoint.arrays.items()}
+        arrays.update({f"{_AVERAGE}{k}": value for k, value in checkpoint.average.items()})
         arrays["model"] = np.frombuffer(checkpoint.model.to_json().encode(), np.uint8)
         document = {"round_num": checkpoint.round_num, **checkpoint.document}
         arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
@@ -101,5 +104,8 @@ def _load(path: pathlib.Path) -> Optional[Checkpoint]:
         arrays = {name: archive[name] for name in archive.files}
     document = json.loads(arrays.pop("document").tobytes())
     model = tf.keras.models.model_from_json(arrays.pop("model").tobytes())
-    state = {name[len(_STATE) :]: value for name, value in arrays.items()}
-    return Checkpoint(document.pop("round_num"), model, state, document)
+
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return Checkpoint(document.pop("round_num"), model, part(_STATE), part(_AVERAGE), document)

@@ -70,6 +70,10 @@ class Learner:
         model.set_weights(weights)
         return self.with_state(self.engine.set_weights(self.state, model))
 
+    def weights(self) -> list[np.ndarray]:
+        """Returns the weights of now, in the order of `model.weights`."""
+        return self.present().model.get_weights()
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns the state as a flat dict of arrays, bit exact."""
         return self.engine.state_to_arrays(self.state)

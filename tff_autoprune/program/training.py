@@ -21,6 +21,7 @@ from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
 from tff_autoprune.program import pruning_methods, summary, tensorboard
 from tff_autoprune.program import records as records_lib
+from tff_autoprune.program.averaging import WeightAverage
 from tff_autoprune.program.feedback import Feedback
 from tff_autoprune.program.learner import Learner
 from tff_autoprune.program.progress import Progress
@@ -79,6 +80,7 @@ class Training:
         self._method_state = self._method.initialize(self._dense)
         self._learner = Learner.of(engine, engine.initialize(), self._ignored)
         self._rounds = Rounds(config, self._data.train, report=self._say)
+        self._average = WeightAverage()
         self._round_num = 0
         self._method_stopped = False
         self._accuracy: Optional[float] = None
@@ -182,6 +184,11 @@ class Training:
           other_bytes: Bytes of the networks that trained beside it and were not kept.
         """
         self._round_num, self._learner = done.round_num, done.learner
+        if (
+            self._round_num
+            > (1 - self._config.federated.average_share) * self._config.federated.rounds
+        ):
+            self._average.add(self._learner.weights())
         validation = self._validate_if_due()
         traffic, dense_bytes = done.traffic, self._dense.cost.bytes
         network = done.learner.network
@@ -305,6 +312,7 @@ class Training:
                 round_num=self._round_num,
                 model=self._learner.present().model,
                 arrays=self._learner.to_arrays(),
+                average=self._average.to_arrays(),
                 document={
                     "method_state": dataclasses.asdict(self._method_state),
                     "method_stopped": self._method_stopped,
@@ -322,6 +330,7 @@ class Training:
             return
         self._round_num = found.round_num
         self._learner = self._learner.restored(found.model, found.arrays, self._ignored)
+        self._average = WeightAverage.from_arrays(found.average)
         document = found.document
         self._method_state = self._method.state_from_json(document["method_state"])
         self._method_stopped = document["method_stopped"]
@@ -338,6 +347,9 @@ class Training:
         return sum(self._records.total(column) for column in summary.TRAFFIC)
 
     def _finish(self) -> dict[str, Any]:
+        mean = self._average.mean()
+        if mean is not None:
+            self._learner = self._learner.assigned(mean)
         network = self._learner.present()
         with files.replacing(self._files.pruned_model) as path:
             network.model.save(path)
