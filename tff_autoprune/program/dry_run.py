@@ -10,7 +10,7 @@ import pandas as pd
 
 from tff_autoprune import config as config_lib
 from tff_autoprune import data, federated, surgery
-from tff_autoprune.program import cohort
+from tff_autoprune.program import cohort, notices
 from tff_autoprune.search import methods
 from tff_autoprune.surgery import cost
 
@@ -50,6 +50,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
             _estimate(config, loaded, model),
         ]
+    parts += notices.of(config, train_clients=len(loaded.train.client_ids), dense=sizes)
     return "\n\n".join(parts)
 
 

@@ -25,8 +25,8 @@ from tff_autoprune import federated, files, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program import notices, tensorboard
 from tff_autoprune.program import records as records_lib
-from tff_autoprune.program import tensorboard
 from tff_autoprune.program.progress import Progress
 from tff_autoprune.run_directory import RunDirectory
 from tff_autoprune.search import base, methods
@@ -143,6 +143,12 @@ class Training:
         self._progress = Progress(
             self._config.federated.rounds, first_round=self._round_num, quiet=self._quiet
         )
+        for line in notices.of(
+            self._config,
+            train_clients=len(self._data.train.client_ids),
+            dense=self._dense_cost,
+        ):
+            self._progress.message(line)
         previous_handler = signal.signal(signal.SIGINT, self._interrupt)
         try:
             if self._round_num == 0:
