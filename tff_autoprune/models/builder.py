@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Optional
 
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.models import cnn, inception, resnet
+from tff_autoprune.models import cnn, graph, inception, resnet
 from tff_autoprune.run_directory import RunDirectory
 
 _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
@@ -124,9 +125,27 @@ def _is_file(name: str) -> bool:
 
 def _load(path: pathlib.Path) -> tf.keras.Model:
     try:
-        return tf.keras.models.load_model(path, compile=False)
+        model = tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        raise UserError(f"{path}: expected a Keras model that loads, found: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: expected a Keras model that loads, found: {_unknown_class(reason) or reason}"
+        ) from error
+    if not isinstance(model, tf.keras.Model):
+        raise UserError(
+            f"{path}: this SavedModel keeps functions but no layers, as model.export() writes it;"
+            " store the model by model.save('mine.keras')."
+        )
+    return model
+
+
+def _unknown_class(reason: str) -> Optional[str]:
+    """Returns what to do about a class that Keras does not know; None if that is not the reason."""
+    found = re.search(r"(?:Could not locate class|Unknown layer:?) '?([\w>]+)'?", reason)
+    return found and (
+        f"the class {found[1]!r} of your own. Name the module that registers it by --import=MODULE,"
+        " or name the model as module:function."
+    )
 
 
 def _import(name: str) -> Callable[..., object]:
@@ -144,15 +163,15 @@ def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras
     if not any(p.kind is p.VAR_KEYWORD for p in wants.values()):
         arguments = {key: value for key, value in arguments.items() if key in wants}
     model = function(**arguments)
-    if not isinstance(model, tf.keras.Model):
-        raise UserError(f"model.name: {name!r} returned {type(model).__name__}, not a Keras model.")
+    graph.check_graph(model, f"model.name: {name}")
     return model
 
 
 def _check_fits(
     name: str, model: tf.keras.Model, input_shape: tuple[int, ...], num_classes: int
 ) -> None:
-    found: Optional[tuple] = model.input_shape if model.built else None
+    graph.check_graph(model, f"model.name: {name}")
+    found = model.input_shape
     if not isinstance(found, tuple) or len(found) != 1 + len(input_shape):
         raise UserError(f"model.name: {name!r} must take one image tensor, found input {found}.")
     if any(f not in (None, wanted) for f, wanted in zip(found[1:], input_shape)):

@@ -9,17 +9,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tff_autoprune import federated
+from tff_autoprune import federated, randomness
 
 if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_federated as tff
-
-# Seeds of independent streams; any distinct numbers do.
-_DROPOUT_STREAM = 1
-_FEEDBACK_STREAM = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +54,7 @@ def sample(
     sampled = federated.sample_clients(
         client_ids, count=count, seed=seed, round_num=round_num, attempt=attempt
     )
-    generator = np.random.default_rng((seed, _DROPOUT_STREAM, round_num, attempt))
+    generator = randomness.generator(seed, "dropout", round_num, attempt)
     stays = generator.random(len(sampled)) >= dropout_probability
     return Cohort(sampled, [c for c, stay in zip(sampled, stays) if stay])
 
@@ -72,7 +66,7 @@ def sample_feedback_clients(client_ids: Sequence[str], *, count: int, seed: int)
     noise.
     """
     ordered = sorted(client_ids)
-    generator = np.random.default_rng((seed, _FEEDBACK_STREAM))
+    generator = randomness.generator(seed, "feedback", 0)
     chosen = generator.permutation(len(ordered))[:count]
     return [ordered[i] for i in sorted(chosen)]
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, surgery
+from tff_autoprune import federated, files, randomness, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
@@ -42,8 +42,6 @@ _PACKAGES = (
 )
 # Larger batches than in training: evaluation keeps no activations.
 _EVALUATION_BATCH = 256
-# Seed of the weights that the paper's rule draws anew after a cut; any distinct number does.
-_REINITIALIZATION_STREAM = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +263,11 @@ class Training:
         datasets = cohort_lib.training_datasets(
             self._data.train, client_ids, self._config, round_num=self._round_num
         )
-        return self._engine.next(self._state, datasets)
+        seeds = [
+            federated.client_seed(client_id, seed=self._config.seed, round_num=self._round_num)
+            for client_id in client_ids
+        ]
+        return self._engine.next(self._state, datasets, seeds)
 
     def _validate_if_due(self) -> base.Feedback:
         settings = self._config.federated
@@ -384,10 +386,8 @@ class Training:
         removal = surgery.plan_removal(model, decision.selection)
         smaller = removal.apply()
         if decision.reinitialize:
-            generator = np.random.SeedSequence(
-                (self._config.seed, _REINITIALIZATION_STREAM, self._round_num)
-            )
-            tf.keras.utils.set_random_seed(int(generator.generate_state(1)[0] >> 1))
+            (seed,) = randomness.integers(self._config.seed, "reinitialization", self._round_num)
+            tf.keras.utils.set_random_seed(int(seed))
             smaller = tf.keras.models.clone_model(smaller)
         self._engine = self._engine.with_model(smaller)
         self._state = self._engine.carry_state(

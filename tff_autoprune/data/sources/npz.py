@@ -60,8 +60,8 @@ def load(request: Request) -> FederatedData:
         where = f"{path}: client {client_id!r}"
         client = everyone.select([client_id])
         check_labels(client.labels, len(label_names), where)
-        if client.images.dtype == np.float32:
-            check_images(client.images, where)
+        if client.inputs.dtype == np.float32:
+            check_images(client.inputs, where)
     split = split_clients(
         everyone.client_ids,
         validation_fraction=request.options["validation_fraction"],
