@@ -91,6 +91,7 @@ def test_uniform_learns_at_the_rate_that_suits_the_width():
     assert method.controls(state).learning_rate_scale == 1
     state, _ = method.step(state, _first(model))
     assert method.controls(state).learning_rate_scale == pytest.approx(2)
+    assert method.controls({**state, "width": 1.0}).learning_rate_scale == 4
 
 
 @pytest.mark.parametrize("share", [0.7, 0.2])

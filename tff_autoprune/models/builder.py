@@ -141,7 +141,9 @@ def _load(path: pathlib.Path) -> tf.keras.Model:
 
 def _unknown_class(reason: str) -> Optional[str]:
     """Returns what to do about a class that Keras does not know; None if that is not the reason."""
-    found = re.search(r"(?:Could not locate class|Unknown layer:?) '?([\w>]+)'?", reason)
+    found = re.search(
+        r"(?:Could not locate class|Unknown layer:|object of type) ['`]?([\w>]+)", reason
+    )
     return found and (
         f"the class {found[1]!r} of your own. Name the module that registers it by --import=MODULE,"
         " or name the model as module:function."
@@ -178,6 +180,12 @@ def _check_fits(
         raise UserError(
             f"model.name: {name!r} takes images of shape {found[1:]}, the data has {input_shape};"
             " data.crop and data.resize change it."
+        )
+    dtype = tf.as_dtype(model.inputs[0].dtype)
+    if not dtype.is_floating:
+        raise UserError(
+            f"model.name: {name!r} takes {dtype.name}, the data is float32 in [0, 1]; leave the"
+            " input's dtype out, and what turns bytes into [0, 1]."
         )
     output = model.output_shape
     if not isinstance(output, tuple) or output[1:] != (num_classes,):

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 import tensorflow as tf
 
-# Inputs whose spread falls below this share carry next to nothing to the first weights.
+# Inputs whose spread falls below this, and by as much, carry next to nothing to the first weights.
 _SQUASHED = 0.05
 
 
@@ -28,7 +28,7 @@ def squashed_inputs(model: tf.keras.Model, inputs: np.ndarray) -> Optional[str]:
     if name is None or before == 0:
         return None
     after = float(np.std(seen))
-    if after > _SQUASHED * before:
+    if after > _SQUASHED * min(before, 1.0):
         return None
     return (
         f"model: {name!r}, the first layer with weights, reads inputs that the layers before"
@@ -44,9 +44,11 @@ def _first_read(
     """Returns the name of the first layer with a kernel, and what it reads."""
     for layer in model.layers:
         if any(len(weight.shape) > 1 for weight in layer.weights):
-            if isinstance(layer.input, (list, dict)):
+            # Not `layer.input`, which for a nested model is inside of it.
+            tensors = layer.inbound_nodes[-1].input_tensors
+            if isinstance(tensors, (list, tuple, dict)):
                 return None, None
-            read = tf.keras.Model(model.inputs, layer.input)(inputs, training=False)
+            read = tf.keras.Model(model.inputs, tensors)(inputs, training=False)
             return (
                 _first_read(layer, read)
                 if isinstance(layer, tf.keras.Model)

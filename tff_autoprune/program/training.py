@@ -19,9 +19,11 @@ from typing import Any, Optional
 import ml_collections
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, randomness, surgery
+from tff_autoprune import data as data_lib
+from tff_autoprune import federated, files, models, randomness, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
@@ -89,6 +91,7 @@ class Training:
 
         self._data = config_lib.load_data(config)
         self._dense = config_lib.build_model(config, self._data.spec)
+        _warn_of_inputs(self._dense, self._data)
         self._dense_cost = cost.of(self._dense)
         self._method = methods.create(config.pruning.method, config.pruning)
         self._method_state = self._method.initialize(self._dense)
@@ -190,9 +193,7 @@ class Training:
         self._round_num += 1
         controls = self._method.controls(self._method_state)
         self._state = self._engine.set_penalty(self._state, controls.penalty)
-        self._state = self._engine.set_learning_rate_scale(
-            self._state, controls.learning_rate_scale
-        )
+        self._state = self._engine.scale_for_width(self._state, controls.learning_rate_scale)
         weights_before = self._trainable_weights()
         parameters, model_bytes = self._cost.parameters, self._cost.bytes
 
@@ -327,7 +328,7 @@ class Training:
         def evaluate(model: tf.keras.Model) -> base.Feedback:
             datasets = feedback_datasets()
             self._feedback_bytes += len(datasets) * cost.of(model).bytes
-            return federated.evaluate_model(model, datasets)
+            return federated.evaluate_model(model, datasets, self._engine.task)
 
         observation = base.Observation(
             round_num=self._round_num,
@@ -541,6 +542,14 @@ class Training:
             "delta": aggregator.delta,
             "rounds": rounds,
         }
+
+
+def _warn_of_inputs(model: tf.keras.Model, data: data_lib.FederatedData) -> None:
+    """Says so if the model scales its inputs to nearly nothing, before hours are spent."""
+    inputs, *_ = data_lib.client_arrays(data.train, data.train.client_ids[0])
+    warning = models.squashed_inputs(model, inputs)
+    if warning is not None:
+        logging.warning(warning)
 
 
 def _bytes_of_mixes(mixes: np.ndarray) -> int:
