@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pathlib
 import re
+import zipfile
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import tensorflow as tf
 
@@ -128,9 +129,13 @@ def _load(path: pathlib.Path) -> tf.keras.Model:
         model = tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: expected a Keras model that loads, found: {_unknown_class(reason) or reason}"
-        ) from error
+        unknown = _unregistered(path) or re.findall(r"Unknown layer: '?([\w>]+)", reason)
+        if unknown:
+            reason = (
+                f"the class {unknown[0]!r} of your own. Name the module that registers it by"
+                " --import=MODULE, or name the model as module:function"
+            )
+        raise UserError(f"{path}: expected a Keras model that loads, found: {reason}") from error
     if not isinstance(model, tf.keras.Model):
         raise UserError(
             f"{path}: this SavedModel keeps functions but no layers, as model.export() writes it;"
@@ -139,15 +144,28 @@ def _load(path: pathlib.Path) -> tf.keras.Model:
     return model
 
 
-def _unknown_class(reason: str) -> Optional[str]:
-    """Returns what to do about a class that Keras does not know; None if that is not the reason."""
-    found = re.search(
-        r"(?:Could not locate class|Unknown layer:|object of type) ['`]?([\w>]+)", reason
-    )
-    return found and (
-        f"the class {found[1]!r} of your own. Name the module that registers it by --import=MODULE,"
-        " or name the model as module:function."
-    )
+def _unregistered(path: pathlib.Path) -> list[str]:
+    """Returns the names of classes in a `.keras` file that nobody has registered.
+
+    Keras' own message about them depends on where they came from.
+    """
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    names: list[str] = []
+
+    def visit(node: object) -> None:
+        if isinstance(node, dict):
+            name = node.get("registered_name")
+            if isinstance(name, str) and ">" in name:
+                names.append(name)
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, (dict, list)):
+                visit(child)
+
+    visit(config)
+    return [name for name in names if tf.keras.saving.get_registered_object(name) is None]
 
 
 def _import(name: str) -> Callable[..., object]:
