@@ -18,10 +18,10 @@ export UV_NATIVE_TLS := true
 export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format lock api clean
+.PHONY: help demo test test-slow test-long lint format lock docs api clean
 
 help:
-	@sed -n '1,4p' Makefile; echo "# make lint, format, test-slow, lock, api, clean"
+	@sed -n '1,4p' Makefile; echo "# make lint, format, test-slow, test-long, lock, docs, api, clean"
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.9, 3.10 or 3.11 is needed (TensorFlow Federated\
@@ -48,10 +48,13 @@ demo: $(VENV)/.installed
 	$(BIN)/python scripts/report.py --run_dir=runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
 
 test-slow: lint
 	$(BIN)/python -m pytest -n 2 -m slow
+
+test-long: lint
+	$(BIN)/python -m pytest -n 2 -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -66,6 +69,9 @@ lock: $(VENV)/.python
 	$(COMPILE) requirements.in --override requirements.overrides -o requirements.txt
 	$(COMPILE) requirements-data.in -o requirements-data.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+docs: $(VENV)/.installed
+	$(BIN)/python -c "import pathlib; from tff_autoprune import config; config.write_page(pathlib.Path('docs/configuration.md'))"
 
 api: $(VENV)/.dev
 	$(BIN)/pdoc --docformat google -o build/api tff_autoprune android_bench

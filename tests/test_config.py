@@ -118,7 +118,7 @@ def test_options_of_data_sets_are_fields():
 
 def test_the_page_of_all_fields_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert config_lib.describe() in page, "copy the table of config.describe() into the page"
+    assert config_lib.describe() in page, "run `make docs`"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

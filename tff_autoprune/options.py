@@ -35,6 +35,8 @@ class Option:
       allowed: What values it may have, in words.
       check: Whether a value of its type is allowed.
       optional: Whether None is allowed, too.
+      only: Which choices of the section's first word (a method, an aggregator) read it; all of them
+        if empty.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Option:
     allowed: str = "any value"
     check: Callable[[Any], bool] = lambda value: True
     optional: bool = False
+    only: tuple[str, ...] = ()
 
     def require(self, value: Any) -> None:
         """Checks a value.
@@ -97,31 +100,35 @@ def option(
     help: str,
     allowed: str = "any value",
     check: Callable[[Any], bool] = lambda value: True,
+    only: Sequence[str] = (),
 ) -> Any:
     """Declares a field of a `Section`; see `Option` for the arguments."""
-    return dataclasses.field(
-        default=default, metadata={_OPTION: {"help": help, "allowed": allowed, "check": check}}
+    if only:
+        help = f"{', '.join(only)}: {help}"
+    declared = {"help": help, "allowed": allowed, "check": check, "only": tuple(only)}
+    return dataclasses.field(default=default, metadata={_OPTION: declared})
+
+
+def positive(default: Any, help: str, only: Sequence[str] = ()) -> Any:
+    """Declares a number > 0."""
+    return option(default, help, "a number > 0", lambda v: math.isfinite(v) and v > 0, only)
+
+
+def at_least(least: float, default: Any, help: str, only: Sequence[str] = ()) -> Any:
+    """Declares a number >= `least`."""
+    return option(
+        default, help, f"a number >= {least}", lambda v: math.isfinite(v) and v >= least, only
     )
 
 
-def positive(default: Any, help: str) -> Any:
-    """Declares a number > 0."""
-    return option(default, help, "a number > 0", lambda v: math.isfinite(v) and v > 0)
-
-
-def at_least(least: float, default: Any, help: str) -> Any:
-    """Declares a number >= `least`."""
-    return option(default, help, f"a number >= {least}", lambda v: math.isfinite(v) and v >= least)
-
-
-def fraction(default: Any, help: str) -> Any:
+def fraction(default: Any, help: str, only: Sequence[str] = ()) -> Any:
     """Declares a number from 0, included, to 1, excluded."""
-    return option(default, help, "a number >= 0 and < 1", lambda v: 0 <= v < 1)
+    return option(default, help, "a number >= 0 and < 1", lambda v: 0 <= v < 1, only)
 
 
-def inside(default: Any, help: str) -> Any:
+def inside(default: Any, help: str, only: Sequence[str] = ()) -> Any:
     """Declares a number between 0 and 1, both excluded."""
-    return option(default, help, "a number > 0 and < 1", lambda v: 0 < v < 1)
+    return option(default, help, "a number > 0 and < 1", lambda v: 0 < v < 1, only)
 
 
 def choice(default: Any, choices: Sequence[str], help: str) -> Any:

@@ -22,6 +22,7 @@ from tff_autoprune.options import (
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "yogi")
 SCHEDULES = ("constant", "cosine", "linear")
 AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
+_ROBUST = ("robust", "secure", "compressed")
 METHODS = ("none", "paper", "uniform", "unstructured", "auto")
 #: TFLite formats in the order of tables, from exact to smallest.
 FORMATS = {
@@ -141,12 +142,16 @@ class Aggregator(Section):
     section = "aggregator"
 
     name: str = choice("mean", AGGREGATORS, "How client updates are aggregated.")
-    zeroing: bool = option(True, "robust, secure, compressed: zero extreme updates.")
-    clipping: bool = option(True, "robust, secure, compressed: clip large updates.")
-    noise_multiplier: float = at_least(0, 1.0, "dp: noise over clipping norm.")
-    delta: float = inside(1e-5, "dp: delta at which epsilon is reported.")
-    dp_initial_clip: float = positive(0.1, "dp: L2 norm that updates are first clipped to.")
-    dp_target_quantile: float = inside(0.5, "dp: share of updates that shall stay unclipped.")
+    zeroing: bool = option(True, "Zero extreme updates.", only=_ROBUST)
+    clipping: bool = option(True, "Clip large updates.", only=_ROBUST)
+    noise_multiplier: float = at_least(0, 1.0, "Noise over clipping norm.", only=("dp",))
+    delta: float = inside(1e-5, "Delta at which epsilon is reported.", only=("dp",))
+    dp_initial_clip: float = positive(
+        0.1, "L2 norm that updates are first clipped to.", only=("dp",)
+    )
+    dp_target_quantile: float = inside(
+        0.5, "Share of updates that shall stay unclipped.", only=("dp",)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +162,22 @@ class Pruning(Section):
 
     method: str = choice("auto", METHODS, "The pruning method.")
     tolerance: Optional[float] = at_least(
-        0, None, "auto: points of accuracy that may be lost (default 1)."
+        0, None, "Points of accuracy that may be lost (default 1).", only=("auto",)
     )
     target_parameters: Optional[int] = positive(
-        None, "auto, uniform, unstructured: parameters to reach."
+        None,
+        "Parameters to reach.",
+        only=("auto", "uniform", "unstructured"),
     )
-    target_flops: Optional[int] = positive(None, "auto: FLOPs of an inference to reach.")
-    target_bytes: Optional[int] = positive(None, "auto: bytes of the float32 model to reach.")
+    target_flops: Optional[int] = positive(None, "FLOPs of an inference to reach.", only=("auto",))
+    target_bytes: Optional[int] = positive(
+        None, "Bytes of the float32 model to reach.", only=("auto",)
+    )
     target_latency_ms: Optional[float] = positive(
-        None, "auto: milliseconds to reach, on this host or on a profiled device."
+        None, "Milliseconds to reach, on this host or on a profiled device.", only=("auto",)
     )
     latency_profile: Optional[str] = option(
-        None, "auto: the device: result.json of `android_bench run --profile`."
+        None, "The device: result.json of `android_bench run --profile`.", only=("auto",)
     )
     importance: Optional[str] = choice(
         None, IMPORTANCES, "What a filter is worth; the method's own measure by default."
@@ -181,15 +190,24 @@ class Pruning(Section):
         lambda v: all(isinstance(name, str) for name in v),
     )
     penalty: float = at_least(
-        0.0, 0.0, "auto: strength of the group lasso in the clients' loss while the search lasts."
+        0.0,
+        0.0,
+        "Strength of the group lasso in the clients' loss while the search lasts.",
+        only=("auto",),
     )
-    factorize: bool = option(True, "auto: whether layers may be factorized, not only narrowed.")
-    paper_k: float = positive(2.2, "paper: bounds at mean +- k standard deviations.")
-    paper_rounds: int = positive(50, "paper: rounds of structure search, at most.")
-    paper_patience: int = positive(3, "paper: rounds without a removal that end it.")
-    uniform_fraction: float = fraction(0.5, "uniform: share of filters removed in every layer.")
-    uniform_round: int = at_least(0, 20, "uniform: rounds before the one cut.")
-    uniform_factorize: bool = option(False, "uniform: whether layers are factorized, too.")
+    factorize: bool = option(
+        True, "Whether layers may be factorized, not only narrowed.", only=("auto",)
+    )
+    paper_k: float = positive(2.2, "Bounds at mean +- k standard deviations.", only=("paper",))
+    paper_rounds: int = positive(50, "Rounds of structure search, at most.", only=("paper",))
+    paper_patience: int = positive(3, "Rounds without a removal that end it.", only=("paper",))
+    uniform_fraction: float = fraction(
+        0.5, "Share of filters removed in every layer.", only=("uniform",)
+    )
+    uniform_round: int = at_least(0, 20, "Rounds before the one cut.", only=("uniform",))
+    uniform_factorize: bool = option(
+        False, "Whether layers are factorized, too.", only=("uniform",)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_pictures_of_a_person_differ(people):
 
 
 def test_mean_colours_do_not_tell_the_label(people):
-    means = people.train.images.reshape(len(people.train.images), -1, 3).mean(axis=1)
+    means = people.train.inputs.reshape(len(people.train.inputs), -1, 3).mean(axis=1)
     labels = people.train.labels
     gap = np.abs(means[labels == 1].mean(axis=0) - means[labels == 0].mean(axis=0))
     assert (gap < 0.8 * means.std(axis=0)).all()

@@ -61,8 +61,8 @@ def test_labels_in_a_file_are_read_for_some_clients_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": np.zeros((4, 3, 3), np.uint8)}, "uint8 or float32"),
-        ({"images": np.zeros((4, 3, 3, 1), np.float64)}, "uint8 or float32"),
+        ({"inputs": np.zeros((4, 3, 3), np.uint8)}, "uint8 or float32"),
+        ({"inputs": np.zeros((4, 3, 3, 1), np.float64)}, "uint8 or float32"),
         ({"labels": np.zeros(3, int)}, "of the same length"),
         ({"offsets": np.asarray([0, 4])}, "one longer"),
         ({"offsets": np.asarray([0, 3, 2])}, "must rise"),
@@ -75,7 +75,7 @@ def test_arrays_that_do_not_fit_each_other_are_refused(change, message):
     arguments = {
         "client_ids": ["a", "b"],
         "offsets": np.asarray([0, 1, 4]),
-        "images": np.zeros((4, 3, 3, 1), np.uint8),
+        "inputs": np.zeros((4, 3, 3, 1), np.uint8),
         "labels": np.zeros(4, int),
     }
     ArrayClientData(**arguments)

@@ -29,7 +29,7 @@ def _family(client_id: str) -> str:
 def test_images_are_femnists(writers):
     assert writers.spec.image_shape == (28, 28, 1)
     assert "".join(writers.spec.label_names) == CHARACTERS
-    images = writers.train.images
+    images = writers.train.inputs
     borders = np.concatenate([images[:, 0].ravel(), images[:, -1].ravel()])
     assert np.mean(borders == 255) > 0.95
     ink = (images < 128).mean(axis=(1, 2, 3))
@@ -68,7 +68,7 @@ def test_writers_write_unequally_much_and_unequal_things(writers):
 
 def test_the_same_hand_writes_the_same_character_more_alike_than_another_hand(writers):
     within, between = [], []
-    images = writers.train.images.astype(np.float32)
+    images = writers.train.inputs.astype(np.float32)
     sizes = list(data.client_sizes(writers.train).values())
     owners = np.repeat(np.arange(len(sizes)), sizes)
     for label in range(10):
@@ -87,7 +87,7 @@ def test_characters_can_be_told_apart_across_families(writers):
 
     def digits(part):
         rows = part.labels < 10
-        return part.images[rows].reshape(rows.sum(), -1).astype(np.float32), part.labels[rows]
+        return part.inputs[rows].reshape(rows.sum(), -1).astype(np.float32), part.labels[rows]
 
     images, labels = digits(writers.train)
     means = np.stack([images[labels == label].mean(axis=0) for label in range(10)])
@@ -152,7 +152,7 @@ def test_rendering_happens_once(tmp_path):
     written = file.stat().st_mtime_ns
     second = data.load("fontwriters", writers=10, seed=1, cache_dir=str(tmp_path), invert=True)
     assert file.stat().st_mtime_ns == written
-    np.testing.assert_array_equal(first.test.images, second.test.images)
+    np.testing.assert_array_equal(first.test.inputs, second.test.inputs)
     data.load("fontwriters", writers=10, seed=2, cache_dir=str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -136,5 +136,6 @@ def test_evaluation_equals_that_of_keras():
         "loss": pytest.approx(loss, abs=1e-5),
         "calibrated_loss": pytest.approx(_least_loss(model, together), rel=2e-3),
         "accuracy": pytest.approx(accuracy, abs=1e-6),
+        "metric": pytest.approx(accuracy, abs=1e-6),
         "num_examples": 30,
     }

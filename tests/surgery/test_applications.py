@@ -53,7 +53,7 @@ def test_fast_families(name):
     assert check(name)["prunable_filters"] > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [n for n in load().constructors() if n not in FAST])
 def test_all_others(name):
     check(name)

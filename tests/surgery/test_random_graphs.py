@@ -51,7 +51,7 @@ def test_random_graphs_compute_the_same(steps, seed):
     check(steps, seed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @settings(PROFILE, max_examples=5000)
 @given(st.lists(STEP, min_size=1, max_size=6), SEED)
 def test_many_random_graphs_compute_the_same(steps, seed):

@@ -18,16 +18,26 @@ from __future__ import annotations
 
 from tff_autoprune.data.federated_data import DataSpec, FederatedData, PixelOptions
 from tff_autoprune.data.loader import declared_options, describe, load, names, option_help
-from tff_autoprune.data.statistics import client_arrays, client_sizes, statistics
+from tff_autoprune.data.statistics import (
+    as_examples,
+    client_arrays,
+    client_sizes,
+    guessing_accuracy,
+    is_guessing,
+    statistics,
+)
 
 __all__ = [
     "DataSpec",
     "FederatedData",
     "PixelOptions",
+    "as_examples",
     "client_arrays",
     "client_sizes",
     "declared_options",
     "describe",
+    "guessing_accuracy",
+    "is_guessing",
     "load",
     "names",
     "option_help",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Optional
 
+from tff_autoprune import randomness
 from tff_autoprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class DataSpec:
       num_classes: Number of labels; labels are 0 to `num_classes - 1`.
       label_names: A name for each label.
       pixels: What was done to the source's pixels.
+      held_out: "clients" if validation and test clients never trained; "examples" if they train,
+        too, on other examples of theirs (the option `split=examples`).
     """
 
     name: str
@@ -95,6 +98,7 @@ class DataSpec:
     num_classes: int
     label_names: tuple[str, ...]
     pixels: PixelOptions
+    held_out: str = "clients"
 
     @classmethod
     def build(
@@ -103,6 +107,7 @@ class DataSpec:
         source_shape: tuple[int, int, int],
         label_names: tuple[str, ...],
         pixels: PixelOptions,
+        held_out: str = "clients",
     ) -> DataSpec:
         """Returns the description that follows from the source and the pixel options.
 
@@ -122,6 +127,7 @@ class DataSpec:
             num_classes=len(label_names),
             label_names=label_names,
             pixels=pixels,
+            held_out=held_out,
         )
 
     def apply(self, images: tf.Tensor) -> tf.Tensor:
@@ -139,8 +145,10 @@ class FederatedData:
 
     Attributes:
       train: Clients that train.
-      validation: Clients on which decisions are made; none of them trains.
-      test: Clients on which the final figures are measured; none of them trains or validates.
+      validation: Clients on which decisions are made. None of them trains, or, where
+        `spec.held_out` is "examples", none of these examples is trained on.
+      test: Clients on which the final figures are measured; as for validation, and none of them
+        validates.
       spec: What the examples are.
     """
 
@@ -148,3 +156,21 @@ class FederatedData:
     validation: tff.simulation.datasets.ClientData
     test: tff.simulation.datasets.ClientData
     spec: DataSpec
+
+    def feedback_and_evaluation(self, seed: int) -> tuple[list[str], list[str]]:
+        """Shares the validation clients: those that pruning asks, and those that judge the result.
+
+        Accuracy on clients whose answers decided what was cut would be too good.
+
+        Args:
+          seed: The run's seed.
+
+        Returns:
+          Names of the clients of either half, without a client in common. A single validation
+          client is in both.
+        """
+        client_ids = sorted(self.validation.client_ids)
+        order = randomness.generator(seed, "validation").permutation(len(client_ids))
+        half = (len(client_ids) + 1) // 2
+        feedback = sorted(client_ids[i] for i in order[:half])
+        return feedback, sorted(client_ids[i] for i in order[half:]) or feedback

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tff_autoprune.data.randomness import generator
 from tff_autoprune.errors import UserError
+from tff_autoprune.randomness import generator
 
 
 class ClientSplit(NamedTuple):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-
-from tff_autoprune.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow_federated as tff
 
-# Examples of a client that are read at a time.
-_READ_BATCH = 4096
+    from tff_autoprune.data.client_data import Arrays, ExampleClientData
+
 # Clients whose labels are read where reading them means parsing images from a file.
 _MAX_LABEL_READS = 100
+
+
+def as_examples(
+    source: Union[tff.simulation.datasets.ClientData, Mapping[str, Any]],
+) -> ExampleClientData:
+    """Returns clients whose examples can be had as arrays; see `client_data.as_examples`."""
+    from tff_autoprune.data import client_data
+
+    return client_data.as_examples(source)
 
 
 def client_sizes(client_data: tff.simulation.datasets.ClientData) -> dict[str, int]:
@@ -24,44 +32,56 @@ def client_sizes(client_data: tff.simulation.datasets.ClientData) -> dict[str, i
     Args:
       client_data: Any `ClientData`; those of this package know it without reading examples.
     """
-    if hasattr(client_data, "client_sizes"):
-        return client_data.client_sizes()
-    return {
-        client_id: sum(1 for _ in client_data.create_tf_dataset_for_client(client_id))
-        for client_id in client_data.client_ids
-    }
+    return as_examples(client_data).client_sizes()
 
 
-def client_arrays(
-    client_data: tff.simulation.datasets.ClientData, client_id: str
-) -> tuple[np.ndarray, np.ndarray]:
+def client_arrays(client_data: tff.simulation.datasets.ClientData, client_id: str) -> Arrays:
     """Returns all examples of a client.
 
     Args:
-      client_data: Any `ClientData` of (image, label) examples.
+      client_data: Any `ClientData`; see `client_data.as_examples`.
       client_id: One of its clients.
 
     Returns:
-      Images float32 [n, h, w, c] in [0, 1] and labels int32 [n]. Those of this package need no
-      `tf.data` pipeline for it.
+      Inputs (images are float32 [n, h, w, c]), labels and, if there are any, weights.
 
     Raises:
-      UserError: If the client has no examples.
+      UserError: If the client has no examples, or they are not (inputs, labels).
     """
-    if hasattr(client_data, "client_arrays"):
-        return client_data.client_arrays(client_id)
-    dataset = client_data.create_tf_dataset_for_client(client_id)
-    batches = list(dataset.batch(_READ_BATCH).as_numpy_iterator())
-    if not batches:
-        raise UserError(f"data: client {client_id} has no examples.")
-    images, labels = (np.concatenate(parts) for parts in zip(*batches))
-    return images.astype(np.float32, copy=False), labels.astype(np.int32, copy=False)
+    return as_examples(client_data).client_arrays(client_id)
 
 
-def _labels(client_data: tff.simulation.datasets.ClientData, client_id: str) -> np.ndarray:
-    if hasattr(client_data, "client_labels"):
-        return client_data.client_labels(client_id)
-    return client_arrays(client_data, client_id)[1]
+def guessing_accuracy(client_data: tff.simulation.datasets.ClientData) -> float:
+    """Returns the accuracy of always giving the most frequent label.
+
+    Args:
+      client_data: Any `ClientData` whose labels are numbers of classes. Of many clients in a file,
+        100 are read.
+    """
+    source = as_examples(client_data)
+    labels = np.concatenate([np.ravel(source.client_labels(i)) for i in _readable(source)])
+    return float(np.bincount(labels.astype(np.int64)).max() / max(1, len(labels)))
+
+
+def is_guessing(accuracy: float, *, guessing: float, examples: float) -> bool:
+    """Returns whether an accuracy is no better than that of guessing.
+
+    Args:
+      accuracy: Measured, in [0, 1]; NaN counts as guessing.
+      guessing: The accuracy of guessing, see `guessing_accuracy`.
+      examples: How many examples it was measured on.
+    """
+    deviation = (guessing * (1 - guessing) / max(1.0, examples)) ** 0.5
+    return not accuracy > guessing + 2 * deviation
+
+
+def _readable(source: ExampleClientData) -> list[str]:
+    """Returns the clients whose labels are read: all, or some, evenly spread."""
+    client_ids = list(source.client_ids)
+    if source.labels_in_memory or len(client_ids) <= _MAX_LABEL_READS:
+        return client_ids
+    chosen = np.linspace(0, len(client_ids) - 1, _MAX_LABEL_READS).astype(int)
+    return [client_ids[i] for i in chosen]
 
 
 def statistics(client_data: tff.simulation.datasets.ClientData) -> pd.DataFrame:
@@ -77,22 +97,24 @@ def statistics(client_data: tff.simulation.datasets.ClientData) -> pd.DataFrame:
         label_entropy: entropy of the client's labels, in bits;
         label_skew: total variation distance between the client's labels and those of all clients
           together, from 0 (the same mixture) to 1 (no label in common).
-      Where labels have to be parsed from a file, they are read for 100 clients, evenly spread;
-      the last three columns of the others are NaN.
+      Where labels are not numbers of classes, the last three columns are NaN. Where they have to
+      be parsed from a file, they are read for 100 clients, evenly spread; the columns of the
+      others are NaN.
     """
     import pandas as pd
 
-    sizes = client_sizes(client_data)
-    client_ids = list(client_data.client_ids)
+    source = as_examples(client_data)
+    sizes = source.client_sizes()
+    client_ids = list(source.client_ids)
     table = pd.DataFrame(
         {"examples": [sizes[client_id] for client_id in client_ids]},
         index=pd.Index(client_ids, name="client_id"),
     )
-    read = client_ids
-    if not hasattr(client_data, "images") and len(client_ids) > _MAX_LABEL_READS:
-        chosen = np.linspace(0, len(client_ids) - 1, _MAX_LABEL_READS).astype(int)
-        read = [client_ids[i] for i in chosen]
-    labels = {client_id: _labels(client_data, client_id) for client_id in read}
+    read = _readable(source)
+    labels = {client_id: source.client_labels(client_id) for client_id in read}
+    if not all(isinstance(y, np.ndarray) and y.dtype.kind in "iu" for y in labels.values()):
+        return table.assign(labels=np.nan, label_entropy=np.nan, label_skew=np.nan)
+    labels = {client_id: np.ravel(values) for client_id, values in labels.items()}
     classes = max((int(values.max()) for values in labels.values() if len(values)), default=0) + 1
     counts = np.stack([np.bincount(labels[client_id], minlength=classes) for client_id in read])
     overall = counts.sum(axis=0) / max(counts.sum(), 1)

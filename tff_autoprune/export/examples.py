@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tff_autoprune import data
+from tff_autoprune import data, randomness
 
 if TYPE_CHECKING:
     import tensorflow_federated as tff
@@ -36,7 +36,9 @@ def take(
     first: list[tuple[np.ndarray, np.ndarray]] = []
     for split in splits:
         more: list[tuple[np.ndarray, np.ndarray]] = []
-        for index in np.random.default_rng(seed).permutation(len(split.client_ids)):
+        for index in randomness.generator(seed, "export examples").permutation(
+            len(split.client_ids)
+        ):
             if _size(first) >= count:
                 break
             images, labels = data.client_arrays(split, split.client_ids[index])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tff_autoprune.federated import losses
+from tff_autoprune.federated import outputs as outputs_lib
 
 
 def deployable(
@@ -29,6 +29,6 @@ def deployable(
     """
     image = tf.keras.Input(tuple(source_shape), name="image")
     outputs = model(tf.keras.layers.Lambda(apply_pixel_options, name="pixels")(image))
-    if losses.outputs_logits(model):
+    if outputs_lib.outputs_logits(model):
         outputs = tf.keras.layers.Softmax(name="probabilities")(outputs)
     return tf.keras.Model(image, outputs, name=model.name)

@@ -79,6 +79,10 @@ def fine_tune(
                 )
                 for client_id in sampled
             ],
+            [
+                federated.client_seed(client_id, seed=seed, round_num=round_num)
+                for client_id in sampled
+            ],
         )
         state = result.state
         on_round(index, result.metrics)

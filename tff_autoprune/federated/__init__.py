@@ -10,15 +10,18 @@ state = smaller.carry_state(state, removal)
 from tff_autoprune.federated import privacy
 from tff_autoprune.federated.engine import Engine, RoundResult
 from tff_autoprune.federated.evaluation import evaluate_model
-from tff_autoprune.federated.sampling import client_dataset, sample_clients
+from tff_autoprune.federated.sampling import client_dataset, client_seed, sample_clients
 from tff_autoprune.federated.settings import AggregatorSettings, Settings
+from tff_autoprune.federated.task import Task
 
 __all__ = [
     "AggregatorSettings",
     "Engine",
     "RoundResult",
     "Settings",
+    "Task",
     "client_dataset",
+    "client_seed",
     "evaluate_model",
     "privacy",
     "sample_clients",

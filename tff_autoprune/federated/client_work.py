@@ -15,21 +15,12 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune.federated import batch_norm, loops, losses, optimizers, precision
+from tff_autoprune.federated import batch_norm, loops, optimizers, precision
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.task import Task
 
 Regularizer = Callable[[Sequence[tf.Tensor]], tf.Tensor]
-
-METRICS = ("loss_sum", "correct", "num_examples")
-
-
-def batch_spec(model: tf.keras.Model) -> tuple[tf.TensorSpec, tf.TensorSpec]:
-    """Returns the spec of a batch (images, labels) that a model trains on."""
-    return (
-        tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
-        tf.TensorSpec((None,), tf.int32),
-    )
 
 
 def weights_type(stateless: StatelessModel) -> tff.StructType:
@@ -39,59 +30,43 @@ def weights_type(stateless: StatelessModel) -> tff.StructType:
     )
 
 
-def zero_metrics() -> dict[str, tf.Tensor]:
-    return collections.OrderedDict((name, tf.constant(0.0)) for name in METRICS)
-
-
-def zero_evaluation() -> dict[str, tf.Tensor]:
-    """Returns the sums of `evaluate_batch` over no examples."""
-    tempered = tf.zeros([len(losses.TEMPERATURES)])
-    return collections.OrderedDict(zero_metrics(), tempered_loss_sums=tempered)
-
-
-def batch_metrics(
-    outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool
-) -> dict[str, tf.Tensor]:
-    """Returns the sums over a batch that loss and accuracy are made of."""
-    losses_of_examples = losses.cross_entropy(outputs, labels, from_logits=from_logits)
-    return collections.OrderedDict(
-        loss_sum=tf.reduce_sum(losses_of_examples),
-        correct=losses.num_correct(outputs, labels),
-        num_examples=tf.cast(tf.shape(labels)[0], tf.float32),
-    )
-
-
-def evaluate_batch(
-    outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool
-) -> dict[str, tf.Tensor]:
-    """Returns `batch_metrics`, and the sums that the calibrated loss is made of."""
-    tempered = losses.tempered_cross_entropies(outputs, labels, from_logits=from_logits)
-    return collections.OrderedDict(
-        batch_metrics(outputs, labels, from_logits=from_logits),
-        tempered_loss_sums=tf.reduce_sum(tempered, axis=0),
-    )
-
-
 def evaluation_loop(
     stateless: StatelessModel,
+    task: Task,
     weights: tff.learning.models.ModelWeights,
     dataset: tf.data.Dataset,
-    *,
-    from_logits: bool,
 ) -> dict[str, tf.Tensor]:
-    """Returns the sums of `evaluate_batch` over a data set."""
+    """Returns the sums of `task.evaluation_sums` over a data set."""
 
-    def step(sums, batch):
-        images, labels = batch
-        outputs, _ = stateless(weights.trainable, weights.non_trainable, images, training=False)
-        new = evaluate_batch(outputs, labels, from_logits=from_logits)
-        return tf.nest.map_structure(tf.add, sums, new)
+    def step(sums, element):
+        batch = task.batch(element)
+        outputs, _ = stateless(
+            weights.trainable, weights.non_trainable, batch.inputs, training=False
+        )
+        return tf.nest.map_structure(tf.add, sums, task.evaluation_sums(outputs, batch))
 
-    return loops.fold(dataset, zero_evaluation(), step)
+    return loops.fold(dataset, task.zeros(evaluation=True), step)
+
+
+def data_type(task: Task) -> tff.SequenceType:
+    """Returns the TFF type of a client's batches."""
+    return tff.SequenceType(tff.types.tensorflow_to_type(task.batch_spec))
+
+
+def training_data_type(stateless: StatelessModel, task: Task) -> tff.SequenceType:
+    """Returns the TFF type of what a client trains on.
+
+    Where a model has random layers, each batch comes with the client's seed, int32 [2].
+    """
+    spec = task.batch_spec
+    if stateless.has_randomness:
+        spec = (spec, tf.TensorSpec((2,), tf.int32))
+    return tff.SequenceType(tff.types.tensorflow_to_type(spec))
 
 
 def build_client_work(
     stateless: StatelessModel,
+    task: Task,
     settings: Settings,
     *,
     regularizer: Optional[Regularizer] = None,
@@ -100,6 +75,7 @@ def build_client_work(
 
     Args:
       stateless: The model.
+      task: What it learns.
       settings: Optimizer, schedule, weighting and the rule for batch normalization.
       regularizer: Maps the trainable tensors to a scalar that is added to the loss of a batch,
         times the state's "penalty".
@@ -113,13 +89,12 @@ def build_client_work(
     lowered = settings.client_precision == "bfloat16"
     trained = precision.in_bfloat16(stateless) if lowered else stateless
     optimizer = optimizers.build_client_optimizer(settings)
-    from_logits = losses.outputs_logits(stateless.model)
     aggregate = settings.batch_norm == "aggregate"
     statistics = (
         batch_norm.Statistics.of(stateless.model) if aggregate else batch_norm.Statistics((), ())
     )
     weights_tff_type = weights_type(stateless)
-    data_type = tff.SequenceType(tff.types.tensorflow_to_type(batch_spec(stateless.model)))
+    batches_type = training_data_type(stateless, task)
 
     @tff.tensorflow.computation
     def initial_state():
@@ -133,11 +108,14 @@ def build_client_work(
 
     state_type = initial_state.type_signature.result
 
-    def seed_of(state, images):
-        # A batch of a round tells its own randomness: nothing else has to be kept or sent.
+    def unpacked(state, element, step_num):
+        """Returns a batch, and what its randomness derives from."""
         if not stateless.has_randomness:
-            return None
-        return tf.stack([tf.bitcast(tf.reduce_sum(images), tf.int32), state["round_num"]])
+            return task.batch(element), None
+        element, seed = element
+        for number in (state["round_num"], step_num):
+            seed = tf.random.experimental.stateless_fold_in(seed, number)
+        return task.batch(element), seed
 
     def train(state, weights, dataset):
         hparams = state["optimizer"].copy()
@@ -150,16 +128,16 @@ def build_client_work(
         optimizer_state = optimizer.set_hparams(optimizer.initialize(stateless.trainable), hparams)
         penalty = state["penalty"]
 
-        def step(loop, batch):
-            trainable, non_trainable, optimizer_state, sums = loop
-            images, labels = batch
+        def step(loop, element):
+            step_num, trainable, non_trainable, optimizer_state, sums = loop
+            batch, seed = unpacked(state, element, step_num)
             with tf.GradientTape() as tape:
                 tape.watch(trainable)
                 outputs, non_trainable = trained(
-                    trainable, non_trainable, images, training=True, seed=seed_of(state, images)
+                    trainable, non_trainable, batch.inputs, training=True, seed=seed
                 )
-                examples = losses.cross_entropy(outputs, labels, from_logits=from_logits)
-                loss = tf.reduce_mean(examples)
+                new = task.training_sums(outputs, batch)
+                loss = tf.math.divide_no_nan(new["loss_sum"], new["num_examples"])
                 if regularizer is not None:
                     loss += penalty * regularizer(trainable)
             gradients = tape.gradient(
@@ -168,17 +146,17 @@ def build_client_work(
             optimizer_state, trainable = optimizer.next(
                 optimizer_state, trainable, tuple(gradients)
             )
-            new = batch_metrics(outputs, labels, from_logits=from_logits)
             sums = tf.nest.map_structure(tf.add, sums, new)
-            return trainable, non_trainable, optimizer_state, sums
+            return step_num + 1, trainable, non_trainable, optimizer_state, sums
 
         initial = (
+            0,
             tuple(weights.trainable),
             tuple(weights.non_trainable),
             optimizer_state,
-            zero_metrics(),
+            task.zeros(evaluation=False),
         )
-        trainable, non_trainable, _, sums = loops.fold(dataset, initial, step)
+        _, trainable, non_trainable, _, sums = loops.fold(dataset, initial, step)
         update = collections.OrderedDict(
             trainable=tuple(old - new for old, new in zip(weights.trainable, trainable))
         )
@@ -188,7 +166,7 @@ def build_client_work(
             )
         return update, sums
 
-    @tff.tensorflow.computation(state_type, weights_tff_type, data_type)
+    @tff.tensorflow.computation(state_type, weights_tff_type, batches_type)
     @tf.function(autograph=False)
     def client_update(state, weights, dataset):
         update, sums = train(state, weights, dataset)
@@ -215,7 +193,7 @@ def build_client_work(
     @tff.federated_computation(
         init_fn.type_signature.result,
         tff.FederatedType(weights_tff_type, tff.CLIENTS),
-        tff.FederatedType(data_type, tff.CLIENTS),
+        tff.FederatedType(batches_type, tff.CLIENTS),
     )
     def next_fn(state, weights, data):
         result, report = tff.federated_map(

@@ -18,12 +18,20 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import aggregators, evaluation, examination, optimizers, trials
+from tff_autoprune.federated import (
+    aggregators,
+    batches,
+    evaluation,
+    examination,
+    optimizers,
+    trials,
+)
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
 from tff_autoprune.federated.client_work import Regularizer
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.task import Task
 
 State = tff.learning.templates.LearningAlgorithmState
 
@@ -74,6 +82,7 @@ class Engine:
     Attributes:
       model: The model whose architecture it serves.
       settings: What the process is built from.
+      task: What the model learns.
 
     Example:
     >>> from tff_autoprune import data, federated, models, runtime, surgery
@@ -103,13 +112,15 @@ class Engine:
         model: tf.keras.Model,
         settings: Optional[Settings] = None,
         *,
+        task: Optional[Task] = None,
         regularizer_fn: Optional[Callable[[tf.keras.Model], Regularizer]] = None,
     ):
         """Builds the engine of a model; traces nothing yet.
 
         Args:
-          model: A built functional or sequential model [batch, ...] -> [batch, classes].
+          model: A built functional or sequential model.
           settings: Defaults to `Settings()`.
+          task: What it learns; inferred by default, see `Task.of`.
           regularizer_fn: Called with the model; returns a function of the list of trainable
             tensors, which is added to the clients' loss times the strength of `set_penalty`.
         """
@@ -117,33 +128,35 @@ class Engine:
         self.settings = settings or Settings()
         self._regularizer_fn = regularizer_fn
         self._stateless = StatelessModel(model)
+        self.task = task or Task.of(model)
         self._built: dict[tuple, tff.Computation] = {}
 
     def with_model(self, model: tf.keras.Model) -> Engine:
         """Returns an engine for another model, with the same settings."""
-        return Engine(model, self.settings, regularizer_fn=self._regularizer_fn)
+        return Engine(model, self.settings, task=self.task, regularizer_fn=self._regularizer_fn)
 
     @functools.cached_property
     def process(self) -> tff.learning.templates.LearningProcess:
         """The TFF process that runs the rounds; its initial weights are the model's."""
         return process_lib.build_learning_process(
             self._stateless,
+            self.task,
             self.settings,
             regularizer=self._regularizer_fn(self.model) if self._regularizer_fn else None,
         )
 
     @functools.cached_property
     def _evaluation(self) -> tff.Computation:
-        return process_lib.build_evaluation(self._stateless)
+        return process_lib.build_evaluation(self._stateless, self.task)
 
     def _of_layers(
         self,
-        build: Callable[[StatelessModel, Mapping[str, int]], tff.Computation],
+        build: Callable[[StatelessModel, Task, Mapping[str, int]], tff.Computation],
         layers: Mapping[str, int],
     ) -> tff.Computation:
         key = (build, *layers.items())
         if key not in self._built:
-            self._built[key] = build(self._stateless, layers)
+            self._built[key] = build(self._stateless, self.task, layers)
         return self._built[key]
 
     @functools.cached_property
@@ -158,12 +171,20 @@ class Engine:
         """Returns the state with a model's weights; the model must have the same architecture."""
         return state._replace(global_model_weights=evaluation.weights_of(model))
 
-    def next(self, state: State, client_datasets: Sequence[tf.data.Dataset]) -> RoundResult:
+    def next(
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        seeds: Optional[Sequence[Sequence[int]]] = None,
+    ) -> RoundResult:
         """Runs a round.
 
         Args:
           state: The state before it.
-          client_datasets: Batches (float32 images, int32 labels) of each client.
+          client_datasets: Batches (inputs, labels) of each client; see `batches.of_clients`.
+          seeds: Two numbers for each client, from which its dropout and augmentation derive,
+            together with the round and the step (see `client_seed`). By default the clients are
+            numbered. Read only if the model has random layers.
 
         Returns:
           What the round did.
@@ -173,14 +194,18 @@ class Engine:
         """
         if not client_datasets:
             raise UserError("federated: a round needs at least one client, found none.")
-        data = list(client_datasets)
-        output = self.process.next(state, data)
+        data = batches.of_clients(self.task, client_datasets)
+        if self._stateless.has_randomness:
+            seeds = seeds or [(0, number) for number in range(len(data))]
+            data = list(map(batches.with_seed, data, seeds))
+        with batches.errors_explained():
+            output = self.process.next(state, data)
         report = output.metrics["client_work"]
         failed_clients = int(report["non_finite_clients"])
         rejected = bool(output.metrics["finalizer"]["rejected"])
         return RoundResult(
             state=output.state,
-            metrics=process_lib.finalize_metrics(report["train"]),
+            metrics=self.task.finalize(report["train"]),
             clients=len(data),
             failed_clients=failed_clients,
             failed=rejected or failed_clients == len(data),
@@ -201,10 +226,11 @@ class Engine:
           client_datasets: Batches of each client.
 
         Returns:
-          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
-          aggregated by TFF.
+          See `Task.finalize`; aggregated by TFF.
         """
-        return evaluation.run(self._evaluation, state.global_model_weights, client_datasets)
+        return evaluation.run(
+            self._evaluation, self.task, state.global_model_weights, client_datasets
+        )
 
     def examine(
         self,
@@ -232,10 +258,10 @@ class Engine:
         if not layers:
             return self.evaluate(state, client_datasets), {}
         sums, moments = self._of_layers(examination.build_examination, layers)(
-            state.global_model_weights, list(client_datasets)
+            state.global_model_weights, batches.of_clients(self.task, client_datasets)
         )
         moments = {name: np.asarray(value) for name, value in moments.items()}
-        return process_lib.finalize_metrics(sums), moments
+        return self.task.finalize(sums), moments
 
     def try_candidates(
         self,
@@ -265,10 +291,10 @@ class Engine:
             (name, np.asarray(mixes[name], np.float32)) for name in layers
         )
         means, examples = self._of_layers(trials.build_trials, layers)(
-            state.global_model_weights, ordered, list(client_datasets)
+            state.global_model_weights, ordered, batches.of_clients(self.task, client_datasets)
         )
         return [
-            process_lib.finalize_metrics({**dict(zip(means, sums)), "num_examples": examples})
+            self.task.finalize({**dict(zip(means, sums)), "num_examples": examples})
             for sums in zip(*(np.asarray(mean) * examples for mean in means.values()))
         ]
 
@@ -337,6 +363,17 @@ class Engine:
         finalizer = state.finalizer.copy()
         finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)
         return state._replace(finalizer=finalizer)
+
+    def scale_for_width(self, state: State, scale: float) -> State:
+        """Returns the state with a learning rate that suits another width.
+
+        As `set_learning_rate_scale` for adaptive optimizers, to which the rule applies (Yang et
+        al., arXiv 2203.03466, is about Adam). The rate of others stays: their steps already grow
+        and shrink with the gradients.
+        """
+        return self.set_learning_rate_scale(
+            state, scale if optimizers.is_adaptive(self.settings) else 1.0
+        )
 
     def _set_client_scalar(self, state: State, name: str, value: float) -> State:
         client_work = state.client_work.copy()

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
+from typing import Optional
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import process
+from tff_autoprune.federated import batches, process
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.task import Task
 
 # The computation depends on the architecture, not on the weights.
 _CACHE_SIZE = 4
-_cache: collections.OrderedDict[str, tff.Computation] = collections.OrderedDict()
+_cache: collections.OrderedDict[tuple[str, Task], tff.Computation] = collections.OrderedDict()
 
 
-def _computation(model: tf.keras.Model) -> tff.Computation:
+def _computation(model: tf.keras.Model, task: Task) -> tff.Computation:
     try:
-        key = model.to_json()
+        key = (model.to_json(), task)
     except (NotImplementedError, TypeError, ValueError):
         # A layer of the user's own that cannot be described.
-        return process.build_evaluation(StatelessModel(model))
+        return process.build_evaluation(StatelessModel(model), task)
     if key not in _cache:
-        _cache[key] = process.build_evaluation(StatelessModel(model))
+        _cache[key] = process.build_evaluation(StatelessModel(model), task)
     _cache.move_to_end(key)
     while len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
@@ -41,6 +43,7 @@ def weights_of(model: tf.keras.Model) -> tff.learning.models.ModelWeights:
 
 def run(
     computation: tff.Computation,
+    task: Task,
     weights: tff.learning.models.ModelWeights,
     client_datasets: Sequence[tf.data.Dataset],
 ) -> dict[str, float]:
@@ -48,35 +51,40 @@ def run(
 
     Args:
       computation: What `process.build_evaluation` returned.
+      task: What the model learns.
       weights: Of an architecture that the computation serves.
-      client_datasets: Batches (float32 images, int32 labels) of each client.
+      client_datasets: Batches (inputs, labels) of each client; see `batches.of_clients`.
 
     Returns:
-      "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
-      aggregated by TFF.
+      See `Task.finalize`; aggregated by TFF.
 
     Raises:
       UserError: If there are no clients.
     """
     if not client_datasets:
         raise UserError("federated: an evaluation needs at least one client, found none.")
-    return process.finalize_metrics(computation(weights, list(client_datasets)))
+    with batches.errors_explained():
+        sums = computation(weights, batches.of_clients(task, client_datasets))
+    return task.finalize(sums)
 
 
 def evaluate_model(
-    model: tf.keras.Model, client_datasets: Sequence[tf.data.Dataset]
+    model: tf.keras.Model,
+    client_datasets: Sequence[tf.data.Dataset],
+    task: Optional[Task] = None,
 ) -> dict[str, float]:
     """Evaluates a Keras model on clients.
 
     Args:
-      model: A built classifier.
-      client_datasets: Batches (float32 images, int32 labels) of each client.
+      model: A built model.
+      client_datasets: Batches (inputs, labels) of each client; see `batches.of_clients`.
+      task: What it learns; inferred by default.
 
     Returns:
-      "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples",
-      aggregated by TFF.
+      See `Task.finalize`; aggregated by TFF.
 
     Raises:
       UserError: If there are no clients.
     """
-    return run(_computation(model), weights_of(model), client_datasets)
+    task = task or Task.of(model)
+    return run(_computation(model, task), task, weights_of(model), client_datasets)

@@ -16,23 +16,27 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.federated import client_work as client_work_lib
-from tff_autoprune.federated import loops, losses
+from tff_autoprune.federated import loops
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.task import Task
 
 
-def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> tff.Computation:
+def build_examination(
+    stateless: StatelessModel, task: Task, layers: Mapping[str, int]
+) -> tff.Computation:
     """Builds the federated examination of a model.
 
     Args:
       stateless: The model.
+      task: What it learns.
       layers: Names of convolutional or dense layers of the model whose inputs are examined, each
         with the number of places of a channel that the last axis of the input has: 1, but for what
         reads the output of a Flatten.
 
     Returns:
       `(<W@SERVER, {D*}@CLIENTS> -> <sums, moments>@SERVER)`: the sums are those of
-      `evaluate_batch`, the moments float32 [channels, channels] by layer: means over examples of
-      sums over places.
+      `task.evaluation_sums`, the moments float32 [channels, channels] by layer: means over examples
+      of sums over places.
     """
     model = stateless.model
     watched = {name: model.get_layer(name) for name in layers}
@@ -43,9 +47,8 @@ def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> t
     frozen = {id(weight): i for i, weight in enumerate(model.non_trainable_weights)}
     frozen_order = [frozen[id(weight)] for weight in probe_model.non_trainable_weights]
     kernels = {name: number[id(layer.kernel)] for name, layer in watched.items()}
-    from_logits = losses.outputs_logits(model)
     weights_type = client_work_lib.weights_type(stateless)
-    data_type = tff.SequenceType(tff.types.tensorflow_to_type(client_work_lib.batch_spec(model)))
+    data_type = client_work_lib.data_type(task)
 
     @tff.tensorflow.computation(weights_type, data_type)
     @tf.function(autograph=False)
@@ -60,19 +63,18 @@ def build_examination(stateless: StatelessModel, layers: Mapping[str, int]) -> t
             (name, tf.zeros([count, count])) for name, count in channels.items()
         )
 
-        def step(state, batch):
+        def step(state, element):
             sums, moments = state
-            images, labels = batch
-            (outputs, *inputs), _ = probe(trainable, non_trainable, images, training=False)
-            new = client_work_lib.evaluate_batch(outputs, labels, from_logits=from_logits)
-            sums = tf.nest.map_structure(tf.add, sums, new)
+            batch = task.batch(element)
+            (outputs, *inputs), _ = probe(trainable, non_trainable, batch.inputs, training=False)
+            sums = tf.nest.map_structure(tf.add, sums, task.evaluation_sums(outputs, batch))
             seen = collections.OrderedDict()
             for name, values in zip(layers, inputs):
                 places = tf.reshape(tf.cast(values, tf.float32), [-1, channels[name]])
                 seen[name] = moments[name] + tf.matmul(places, places, transpose_a=True)
             return sums, seen
 
-        sums, moments = loops.fold(dataset, (client_work_lib.zero_evaluation(), zeros), step)
+        sums, moments = loops.fold(dataset, (task.zeros(evaluation=True), zeros), step)
         examples = tf.maximum(sums["num_examples"], 1.0)
         return sums, tf.nest.map_structure(lambda moment: moment / examples, moments)
 

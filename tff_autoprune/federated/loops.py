@@ -12,7 +12,7 @@ less time for a small network. A client's batches are in memory together for tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ State = TypeVar("State")
 def fold(
     dataset: tf.data.Dataset,
     initial: State,
-    step: Callable[[State, tuple[tf.Tensor, tf.Tensor]], State],
+    step: Callable[[State, Any], State],
 ) -> State:
     """Folds `step` over the batches of a data set, in order.
 
@@ -37,7 +37,7 @@ def fold(
     count, batches = _gather(dataset)
 
     def body(number, state):
-        new = step(state, tuple(array.read(number) for array in batches))
+        new = step(state, tf.nest.map_structure(lambda array: array.read(number), batches))
         for old_tensor, new_tensor in zip(tf.nest.flatten(state), tf.nest.flatten(new)):
             # Unknown sizes get lost in arithmetic; a loop wants them as they were.
             new_tensor.set_shape(old_tensor.shape)
@@ -53,19 +53,20 @@ def fold(
     return state
 
 
-def _gather(dataset: tf.data.Dataset) -> tuple[tf.Tensor, tuple[tf.TensorArray, ...]]:
+def _gather(dataset: tf.data.Dataset) -> tuple[tf.Tensor, Any]:
     """Returns how many batches there are, and for each of their parts an array of them."""
     iterator = iter(dataset)
-    arrays = tuple(
-        tf.TensorArray(
+    arrays = tf.nest.map_structure(
+        lambda spec: tf.TensorArray(
             spec.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=spec.shape
-        )
-        for spec in dataset.element_spec
+        ),
+        dataset.element_spec,
     )
 
     def body(batch, number, arrays):
-        parts = batch.get_value()
-        arrays = tuple(array.write(number, part) for array, part in zip(arrays, parts))
+        arrays = tf.nest.map_structure(
+            lambda array, part: array.write(number, part), arrays, batch.get_value()
+        )
         return iterator.get_next_as_optional(), number + 1, arrays
 
     _, count, arrays = tf.while_loop(

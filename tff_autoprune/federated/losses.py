@@ -1,4 +1,4 @@
-"""The classification loss that fits a model's outputs: logits or probabilities."""
+"""Losses of classes, of logits or probabilities, and how sure a model is of itself."""
 
 from __future__ import annotations
 
@@ -9,25 +9,6 @@ import tensorflow as tf
 #: unsure of itself; the true scale lies between two of them, or is as good as the last. A geometric
 #: series: equal steps of the logarithm.
 TEMPERATURES = tuple(2 ** (step / 2) for step in range(-2, 5))
-
-_PROBABILITY_ACTIVATIONS = ("softmax", "sigmoid")
-
-
-def outputs_logits(model: tf.keras.Model) -> bool:
-    """Returns whether the model's outputs are logits rather than probabilities.
-
-    Looks at the layer that made the output: a softmax layer or activation gives probabilities.
-    """
-    layer = model
-    while isinstance(layer, tf.keras.Model):
-        if isinstance(layer, tf.keras.Sequential):
-            layer = layer.layers[-1]
-        else:
-            layer = layer.outputs[0]._keras_history.layer
-    if isinstance(layer, tf.keras.layers.Softmax):
-        return False
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", None) not in _PROBABILITY_ACTIVATIONS
 
 
 def cross_entropy(outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool) -> tf.Tensor:
@@ -86,7 +67,8 @@ def calibrated_loss(tempered: np.ndarray) -> float:
     return float(least - (left - right) ** 2 / (8 * curvature)) if curvature > 0 else float(least)
 
 
-def num_correct(outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how many of the batch have their largest output at their label, float32 scalar."""
-    hits = tf.equal(tf.argmax(outputs, axis=-1, output_type=labels.dtype), labels)
-    return tf.reduce_sum(tf.cast(hits, tf.float32))
+def logits_of_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
+    """Returns the logits whose sigmoid is `probabilities`."""
+    epsilon = tf.keras.backend.epsilon()
+    clipped = tf.clip_by_value(probabilities, epsilon, 1 - epsilon)
+    return tf.math.log(clipped) - tf.math.log1p(-clipped)

@@ -33,6 +33,14 @@ _BUILDERS: dict[str, Callable[..., tff.learning.optimizers.Optimizer]] = {
 ADAPTIVE = ("adam", "adamw", "yogi")
 
 
+def is_adaptive(settings: Settings) -> bool:
+    """Returns whether the optimizer whose learning rate is scaled is adaptive.
+
+    That is the server's if it is adaptive, else the clients'; see `Engine.set_learning_rate_scale`.
+    """
+    return settings.server_optimizer in ADAPTIVE or settings.client_optimizer in ADAPTIVE
+
+
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that clients train with."""
     return _BUILDERS[settings.client_optimizer](

@@ -5,7 +5,6 @@ Both are pure functions of the seed, the round and the client: a resumed run rep
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Optional
 
@@ -13,12 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune import data
+from tff_autoprune import data, randomness
 from tff_autoprune.errors import UserError
-
-
-def _generator(*entropy: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(entropy))
 
 
 def sample_clients(
@@ -43,7 +38,7 @@ def sample_clients(
     if not len(client_ids):
         raise UserError("data: there are no clients to sample from.")
     ids = sorted(client_ids)
-    generator = _generator(seed, round_num, attempt)
+    generator = randomness.generator(seed, "cohort", round_num, attempt)
     picked = generator.choice(len(ids), size=min(count, len(ids)), replace=False)
     return [ids[i] for i in picked]
 
@@ -61,7 +56,7 @@ def client_dataset(
     """Returns a client's shuffled batches for a round.
 
     Args:
-      client_data: Yields (image, label).
+      client_data: Yields (inputs, label); see `data.as_examples`.
       client_id: One of its clients.
       batch_size: Examples in a batch; the last batch may be smaller.
       epochs: Passes over the examples, each in a new order.
@@ -70,19 +65,25 @@ def client_dataset(
       max_examples: Examples used, at most: the same random ones in every round.
 
     Returns:
-      A data set of (float32 [b, h, w, c], int32 [b]); it gives the same batches every time.
+      A data set of (inputs [b, ...], labels [b, ...]); it gives the same batches every time.
     """
-    images, labels = data.client_arrays(client_data, client_id)
-    chosen = _generator(seed, _number(client_id), 0).permutation(len(labels))[:max_examples]
-    generator = _generator(seed, _number(client_id), round_num + 1)
+    arrays = data.client_arrays(client_data, client_id)
+    size = len(tf.nest.flatten(arrays)[0])
+    chosen = randomness.generator(seed, "examples", client_id).permutation(size)
+    chosen = chosen[:max_examples]
+    generator = randomness.generator(seed, "order", client_id, round_num)
     order = np.concatenate([generator.permutation(chosen) for _ in range(epochs)])
-    return _batches(images[order], labels[order], batch_size)
+    shuffled = tf.nest.map_structure(lambda array: array[order], arrays)
+    return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size)
 
 
-def _number(client_id: str) -> int:
-    # Not `hash`, which differs between processes.
-    return zlib.crc32(client_id.encode())
+def client_seed(client_id: str, *, seed: int, round_num: int) -> tuple[int, int]:
+    """Returns what a client's dropout and augmentation derive from in a round.
 
-
-def _batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+    Args:
+      client_id: The client.
+      seed: Seed of the run.
+      round_num: The round.
+    """
+    first, second = randomness.integers(seed, "augmentation", client_id, round_num, count=2)
+    return int(first), int(second)

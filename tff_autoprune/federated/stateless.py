@@ -17,6 +17,7 @@ from typing import Any, Optional
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
+from tff_autoprune.models import graph
 
 # Where Keras' random layers (dropout, noise, augmentation) keep their generator.
 _GENERATOR = "_random_generator"
@@ -65,19 +66,17 @@ class TensorVariable:
         del name
         return tf.cast(self.value, dtype or self._read_dtype)
 
-    def __sub__(self, other: Any) -> tf.Tensor:
-        """Returns the difference."""
-        return self.read_value() - other
 
-    def __add__(self, other: Any) -> tf.Tensor:
-        """Returns the sum."""
-        return self.read_value() + other
+def _overload(name: str) -> None:
+    def operator(self: TensorVariable, *arguments: Any) -> tf.Tensor:
+        return getattr(self.read_value(), name)(*arguments)
 
-    def __mul__(self, other: Any) -> tf.Tensor:
-        """Returns the product."""
-        return self.read_value() * other
+    setattr(TensorVariable, name, operator)
 
-    __radd__, __rmul__ = __add__, __mul__
+
+# Everything that a tensor can do with an operator: + - * / @ [] < ...
+for _name in tf.Tensor.OVERLOADABLE_OPERATORS:
+    _overload(_name)
 
 
 class _SeededGenerator:
@@ -86,39 +85,44 @@ class _SeededGenerator:
     Keras' own generators keep a variable or depend on what ran before.
     """
 
-    def __init__(self, seed: tf.Tensor, offset: int):
-        self._seed = seed
-        self._offset = offset * 1000
+    def __init__(self, seed: tf.Tensor, layer_number: int):
+        self._seed = tf.random.experimental.stateless_fold_in(seed, layer_number)
         self._calls = 0
 
-    def _next_seed(self) -> tf.Tensor:
+    def _maybe_init(self) -> None:
+        pass
+
+    def make_seed_for_stateless_op(self) -> tf.Tensor:
         self._calls += 1
-        return self._seed + tf.constant([self._offset + self._calls, 0])
+        return tf.random.experimental.stateless_fold_in(self._seed, self._calls)
+
+    def make_legacy_seed(self) -> None:
+        return None
 
     def dropout(self, inputs: tf.Tensor, rate: float, noise_shape: Any = None) -> tf.Tensor:
         return tf.nn.experimental.stateless_dropout(
-            inputs, rate, seed=self._next_seed(), noise_shape=noise_shape
+            inputs, rate, seed=self.make_seed_for_stateless_op(), noise_shape=noise_shape
         )
 
     def random_uniform(
         self, shape: Any, minval: float = 0.0, maxval: Any = None, dtype: Any = None, **unused: Any
     ) -> tf.Tensor:
         return tf.random.stateless_uniform(
-            shape, self._next_seed(), minval, maxval, dtype or tf.float32
+            shape, self.make_seed_for_stateless_op(), minval, maxval, dtype or tf.float32
         )
 
     def random_normal(
         self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, **unused: Any
     ) -> tf.Tensor:
         return tf.random.stateless_normal(
-            shape, self._next_seed(), mean, stddev, dtype or tf.float32
+            shape, self.make_seed_for_stateless_op(), mean, stddev, dtype or tf.float32
         )
 
     def truncated_normal(
         self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, **unused: Any
     ) -> tf.Tensor:
         return tf.random.stateless_truncated_normal(
-            shape, self._next_seed(), mean, stddev, dtype or tf.float32
+            shape, self.make_seed_for_stateless_op(), mean, stddev, dtype or tf.float32
         )
 
 
@@ -194,8 +198,10 @@ class StatelessModel:
           model: The model.
 
         Raises:
-          UserError: If a layer keeps a weight where it cannot be replaced.
+          UserError: If the model is not built, has no graph, or a layer keeps a weight where it
+            cannot be replaced.
         """
+        graph.check_graph(model)
         self.model = model
         self._slots = _find_slots(model)
         self._generators = _find_generators(model)
@@ -241,7 +247,7 @@ class StatelessModel:
         self,
         trainable: Sequence[tf.Tensor],
         non_trainable: Sequence[tf.Tensor],
-        inputs: tf.Tensor,
+        inputs: Any,
         *,
         training: bool,
         seed: Optional[tf.Tensor] = None,
@@ -251,7 +257,7 @@ class StatelessModel:
         Args:
           trainable: Aligned with `model.trainable_weights`.
           non_trainable: Aligned with `model.non_trainable_weights`.
-          inputs: A batch.
+          inputs: A batch; several inputs in the order of `model.inputs`.
           training: Whether layers behave as in training.
           seed: int32 [2] that all randomness (dropout, augmentation) derives from; needed if
             `has_randomness` and `training`.
@@ -264,5 +270,6 @@ class StatelessModel:
             for variable, value in zip(self.model.non_trainable_weights, non_trainable)
         ]
         with self._replaced(trainable, assignable, seed):
-            outputs = self.model(inputs, training=training)
+            packed = tf.nest.pack_sequence_as(self.model.input, tf.nest.flatten(inputs))
+            outputs = self.model(packed, training=training)
         return outputs, tuple(v.value for v in assignable)

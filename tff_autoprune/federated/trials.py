@@ -10,35 +10,41 @@ these. So a candidate costs a few small matrices, and no download of a model.
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Mapping
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.federated import client_work as client_work_lib
-from tff_autoprune.federated import loops, losses
+from tff_autoprune.federated import loops
 from tff_autoprune.federated.stateless import StatelessModel
+from tff_autoprune.federated.task import Task
 
 
-def build_trials(stateless: StatelessModel, layers: Mapping[str, int]) -> tff.Computation:
+def build_trials(
+    stateless: StatelessModel, task: Task, layers: Mapping[str, int]
+) -> tff.Computation:
     """Builds the federated evaluation of candidates.
 
     Args:
       stateless: The model.
+      task: What it learns.
       layers: See `examination.build_examination`.
 
     Returns:
       `(<W@SERVER, T@SERVER, {D*}@CLIENTS> -> sums@SERVER)`: T has for each layer
-      float32 [candidates, channels, channels], the sums are those of `evaluate_batch`, each with
-      an axis of candidates before its own, and come as a mean over clients, weighted by examples;
-      "num_examples" is a sum, and a scalar.
+      float32 [candidates, channels, channels], the sums are those of `task.evaluation_sums`, each
+      with an axis of candidates before its own, and come as a mean over clients, weighted by
+      examples; "num_examples" is a sum, and a scalar.
     """
     model = stateless.model
     number = {id(weight): i for i, weight in enumerate(model.trainable_weights)}
     kernels = {name: number[id(model.get_layer(name).kernel)] for name in layers}
-    from_logits = losses.outputs_logits(model)
+    # Metrics of the user's own are no part of a decision.
+    task = dataclasses.replace(task, metrics_fn=None)
     weights_type = client_work_lib.weights_type(stateless)
-    data_type = tff.SequenceType(tff.types.tensorflow_to_type(client_work_lib.batch_spec(model)))
+    data_type = client_work_lib.data_type(task)
     mixes_type = tff.types.tensorflow_to_type(
         collections.OrderedDict(
             (name, tf.TensorSpec((None, None, None), tf.float32)) for name in layers
@@ -62,25 +68,28 @@ def build_trials(stateless: StatelessModel, layers: Mapping[str, int]) -> tff.Co
     def try_on_client(weights, mixes, dataset):
         candidates = tf.shape(next(iter(mixes.values())))[0]
 
-        def step(sums, batch):
-            images, labels = batch
+        def step(sums, element):
+            batch = task.batch(element)
 
             def evaluate(mix):
                 outputs, _ = stateless(
-                    changed(weights.trainable, mix), weights.non_trainable, images, training=False
+                    changed(weights.trainable, mix),
+                    weights.non_trainable,
+                    batch.inputs,
+                    training=False,
                 )
-                return client_work_lib.evaluate_batch(outputs, labels, from_logits=from_logits)
+                return task.evaluation_sums(outputs, batch)
 
             signature = tf.nest.map_structure(
                 lambda zero: tf.TensorSpec(zero.shape, zero.dtype),
-                client_work_lib.zero_evaluation(),
+                task.zeros(evaluation=True),
             )
             new = tf.map_fn(evaluate, mixes, fn_output_signature=signature, parallel_iterations=1)
             return tf.nest.map_structure(tf.add, sums, new)
 
         zeros = tf.nest.map_structure(
             lambda zero: tf.zeros([candidates, *zero.shape], zero.dtype),
-            client_work_lib.zero_evaluation(),
+            task.zeros(evaluation=True),
         )
         sums = loops.fold(dataset, zeros, step)
         examples = sums.pop("num_examples")[0]

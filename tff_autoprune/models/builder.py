@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pathlib
+import re
+import zipfile
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.models import cnn, inception, resnet
+from tff_autoprune.models import cnn, graph, inception, resnet
 from tff_autoprune.run_directory import RunDirectory
 
 _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
@@ -124,9 +126,46 @@ def _is_file(name: str) -> bool:
 
 def _load(path: pathlib.Path) -> tf.keras.Model:
     try:
-        return tf.keras.models.load_model(path, compile=False)
+        model = tf.keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-        raise UserError(f"{path}: expected a Keras model that loads, found: {error}") from error
+        reason = " ".join(str(error).split())
+        unknown = _unregistered(path) or re.findall(r"Unknown layer: '?([\w>]+)", reason)
+        if unknown:
+            reason = (
+                f"the class {unknown[0]!r} of your own. Name the module that registers it by"
+                " --import=MODULE, or name the model as module:function"
+            )
+        raise UserError(f"{path}: expected a Keras model that loads, found: {reason}") from error
+    if not isinstance(model, tf.keras.Model):
+        raise UserError(
+            f"{path}: this SavedModel keeps functions but no layers, as model.export() writes it;"
+            " store the model by model.save('mine.keras')."
+        )
+    return model
+
+
+def _unregistered(path: pathlib.Path) -> list[str]:
+    """Returns the names of classes in a `.keras` file that nobody has registered.
+
+    Keras' own message about them depends on where they came from.
+    """
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    names: list[str] = []
+
+    def visit(node: object) -> None:
+        if isinstance(node, dict):
+            name = node.get("registered_name")
+            if isinstance(name, str) and ">" in name:
+                names.append(name)
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, (dict, list)):
+                visit(child)
+
+    visit(config)
+    return [name for name in names if tf.keras.saving.get_registered_object(name) is None]
 
 
 def _import(name: str) -> Callable[..., object]:
@@ -144,21 +183,27 @@ def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras
     if not any(p.kind is p.VAR_KEYWORD for p in wants.values()):
         arguments = {key: value for key, value in arguments.items() if key in wants}
     model = function(**arguments)
-    if not isinstance(model, tf.keras.Model):
-        raise UserError(f"model.name: {name!r} returned {type(model).__name__}, not a Keras model.")
+    graph.check_graph(model, f"model.name: {name}")
     return model
 
 
 def _check_fits(
     name: str, model: tf.keras.Model, input_shape: tuple[int, ...], num_classes: int
 ) -> None:
-    found: Optional[tuple] = model.input_shape if model.built else None
+    graph.check_graph(model, f"model.name: {name}")
+    found = model.input_shape
     if not isinstance(found, tuple) or len(found) != 1 + len(input_shape):
         raise UserError(f"model.name: {name!r} must take one image tensor, found input {found}.")
     if any(f not in (None, wanted) for f, wanted in zip(found[1:], input_shape)):
         raise UserError(
             f"model.name: {name!r} takes images of shape {found[1:]}, the data has {input_shape};"
             " data.crop and data.resize change it."
+        )
+    dtype = tf.as_dtype(model.inputs[0].dtype)
+    if not dtype.is_floating:
+        raise UserError(
+            f"model.name: {name!r} takes {dtype.name}, the data is float32 in [0, 1]; leave the"
+            " input's dtype out, and what turns bytes into [0, 1]."
         )
     output = model.output_shape
     if not isinstance(output, tuple) or output[1:] != (num_classes,):

@@ -9,16 +9,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
-from tff_autoprune import federated
+from tff_autoprune import federated, randomness
 
 if TYPE_CHECKING:
     import tensorflow as tf
     import tensorflow_federated as tff
 
-# Seeds of independent streams; any distinct numbers do.
-_DROPOUT_STREAM = 1
 # Larger batches than in training: evaluation keeps no activations.
 _EVALUATION_BATCH = 256
 
@@ -61,7 +57,7 @@ def sample(
     sampled = federated.sample_clients(
         client_ids, count=count, seed=seed, round_num=round_num, attempt=attempt
     )
-    generator = np.random.default_rng((seed, _DROPOUT_STREAM, round_num, attempt))
+    generator = randomness.generator(seed, "dropout", round_num, attempt)
     stays = generator.random(len(sampled)) >= dropout_probability
     return Cohort(sampled, [c for c, stay in zip(sampled, stays) if stay])
 

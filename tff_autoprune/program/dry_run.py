@@ -10,7 +10,7 @@ import pandas as pd
 
 from tff_autoprune import config as config_lib
 from tff_autoprune import data, federated, surgery
-from tff_autoprune.program import cohort, pruning_methods
+from tff_autoprune.program import cohort, notices, pruning_methods
 
 
 def describe(config: ml_collections.ConfigDict) -> str:
@@ -47,6 +47,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
             _estimate(config, loaded, model),
         ]
+    parts += notices.of(config, train_clients=len(loaded.train.client_ids), dense=sizes)
     return "\n\n".join(parts)
 
 

@@ -101,9 +101,7 @@ class Rounds:
           UserError: If `federated.max_attempts` cohorts in a row return nothing usable.
         """
         settings, engine = self._config.federated, learner.engine
-        state = engine.set_learning_rate_scale(
-            engine.set_penalty(learner.state, penalty), rate_scale
-        )
+        state = engine.scale_for_width(engine.set_penalty(learner.state, penalty), rate_scale)
         learner, traffic = learner.with_state(state), Traffic()
         for attempt in range(settings.max_attempts):
             cohort = cohort_lib.sample(
@@ -143,7 +141,11 @@ class Rounds:
         datasets = cohort_lib.training_datasets(
             self._clients, client_ids, self._config, round_num=round_num
         )
-        return learner.engine.next(learner.state, datasets)
+        seeds = [
+            federated.client_seed(client_id, seed=self._config.seed, round_num=round_num)
+            for client_id in client_ids
+        ]
+        return learner.engine.next(learner.state, datasets, seeds)
 
 
 def _traffic(

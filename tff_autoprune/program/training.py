@@ -16,10 +16,11 @@ import ml_collections
 import tensorflow as tf
 
 from tff_autoprune import config as config_lib
-from tff_autoprune import federated, files, randomness, surgery
+from tff_autoprune import data as data_lib
+from tff_autoprune import federated, files, models, randomness, surgery
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
-from tff_autoprune.program import pruning_methods, summary, tensorboard
+from tff_autoprune.program import notices, pruning_methods, summary, tensorboard
 from tff_autoprune.program import records as records_lib
 from tff_autoprune.program.averaging import WeightAverage
 from tff_autoprune.program.feedback import Feedback
@@ -121,6 +122,8 @@ class Training:
         self._progress = Progress(
             self._config.federated.rounds, first_round=self._round_num, quiet=self._quiet
         )
+        for line in self._notices():
+            self._say(line)
         previous_handler = signal.signal(signal.SIGINT, self._interrupt)
         try:
             if self._round_num == 0:
@@ -141,6 +144,16 @@ class Training:
         finally:
             signal.signal(signal.SIGINT, previous_handler)
             self._progress.close()
+
+    def _notices(self) -> list[str]:
+        """Returns what a user should know before hours are spent."""
+        train = self._data.train
+        lines = notices.of(
+            self._config, train_clients=len(train.client_ids), dense=self._dense.cost
+        )
+        inputs, *_ = data_lib.client_arrays(train, train.client_ids[0])
+        squashed = models.squashed_inputs(self._dense.model, inputs)
+        return [*lines, squashed] if squashed else lines
 
     def _interrupt(self, signum: int, frame: object) -> None:
         del signum, frame

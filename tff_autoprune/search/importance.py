@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from tff_autoprune import randomness
 from tff_autoprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ class Random(Importance):
     def __call__(
         self, group: FilterGroup, weights: Weights, *, update: Update = None
     ) -> np.ndarray:
-        key = [self.seed, zlib.crc32(group.name.encode()), group.channels]
-        return np.random.default_rng(key).random(group.channels)
+        stream = randomness.generator(self.seed, "random importance", group.name, group.channels)
+        return stream.random(group.channels)
 
 
 def align_with_weights(

@@ -25,10 +25,10 @@ from tff_autoprune.data import cache
 from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.loader import Request
-from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.rendered.font_families import INSTALL_HINT
 from tff_autoprune.data.splits import split_clients
 from tff_autoprune.errors import UserError
+from tff_autoprune.randomness import generator
 
 # To be raised whenever the same parameters would render other images.
 _FORMAT_VERSION = 1

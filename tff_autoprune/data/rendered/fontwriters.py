@@ -28,9 +28,9 @@ from tff_autoprune.data.array_client_data import ArrayClientData
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.label_names import CHARACTERS
 from tff_autoprune.data.loader import Request
-from tff_autoprune.data.randomness import generator
 from tff_autoprune.data.rendered import font_families, glyphs
 from tff_autoprune.data.rendered.font_families import FontFamily
+from tff_autoprune.randomness import generator
 
 # To be raised whenever the same parameters would render other images.
 _FORMAT_VERSION = 2

@@ -51,6 +51,7 @@ def load(request: Request) -> FederatedData:
         source_shape=(_SIDE, _SIDE, 3),
         label_names=(f"not {label}", label),
         pixels=request.pixels,
+        held_out=options["split"],
     )
     reader = ExampleReader(
         to_image=lambda example: tf.cast(example["image"], tf.float32) / 255.0,

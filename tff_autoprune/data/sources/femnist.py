@@ -55,6 +55,7 @@ def load(request: Request) -> FederatedData:
         source_shape=(_SIDE, _SIDE, 1),
         label_names=tuple(CHARACTERS[:10] if options["only_digits"] else CHARACTERS),
         pixels=request.pixels,
+        held_out=options["split"],
     )
     train, test = (
         SqlSplit(file, source, sizes[name], _READER) for source, name in zip(sources, names)

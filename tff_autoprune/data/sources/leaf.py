@@ -70,7 +70,6 @@ def load(request: Request) -> FederatedData:
     folder = pathlib.Path(request.path).expanduser()
     splits = {name: _read_split(folder, name) for name in _SPLITS}
     layout = _LAYOUTS[_layout_name(folder, splits["train"])]
-    spec = DataSpec.build("leaf", layout.shape, layout.label_names, request.pixels)
     plan = split_source(
         list(splits["train"].data),
         list(splits["test"].data),
@@ -79,6 +78,14 @@ def load(request: Request) -> FederatedData:
         test_fraction=request.options["test_fraction"],
         seed=request.seed,
         source=str(folder),
+    )
+    trained, *held_out = (set(part.client_ids) for part in plan)
+    spec = DataSpec.build(
+        "leaf",
+        layout.shape,
+        layout.label_names,
+        request.pixels,
+        held_out="clients" if trained.isdisjoint(set().union(*held_out)) else "examples",
     )
     sources = {"train": ["train"], "test": ["test"], "both": list(_SPLITS)}
     parts = [

@@ -6,6 +6,7 @@ The file holds `pixels`, uint8 (or float in [0, 1]) [n, h, w] or [n, h, w, c]; `
 
 from __future__ import annotations
 
+import logging
 import pathlib
 import zipfile
 import zlib
@@ -60,8 +61,8 @@ def load(request: Request) -> FederatedData:
         where = f"{path}: client {client_id!r}"
         client = everyone.select([client_id])
         check_labels(client.labels, len(label_names), where)
-        if client.images.dtype == np.float32:
-            check_images(client.images, where)
+        if client.inputs.dtype == np.float32:
+            check_images(client.inputs, where)
     split = split_clients(
         everyone.client_ids,
         validation_fraction=request.options["validation_fraction"],
@@ -82,6 +83,11 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
         with stored:
             columns = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise UserError(
+                f"{path}: an array holds Python objects, as columns of pandas do; store text and"
+                " numbers: client=frame['client'].to_numpy(str)."
+            ) from error
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: expected a NumPy .npz file, found: {reason}.") from error
     missing = [name for name in _COLUMNS if name not in columns]
@@ -89,6 +95,14 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path}: the array `{missing[0]}` is missing; expected {', '.join(_COLUMNS)}, found"
             f" {', '.join(columns) or 'none'}."
+        )
+    unread = sorted(set(columns) - {*_COLUMNS, "label_names"})
+    if unread:
+        logging.warning(
+            "%s: %s: not read; only %s and label_names are.",
+            path,
+            ", ".join(unread),
+            ", ".join(_COLUMNS),
         )
     return columns
 

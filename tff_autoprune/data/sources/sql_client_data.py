@@ -21,6 +21,7 @@ import tensorflow_federated as tff
 
 from tff_autoprune.data import cache
 from tff_autoprune.data.array_client_data import ArrayClientData
+from tff_autoprune.data.client_data import ExampleClientData
 from tff_autoprune.data.examples import as_bytes, check_images, check_labels
 from tff_autoprune.data.federated_data import DataSpec
 from tff_autoprune.errors import UserError
@@ -195,7 +196,7 @@ class SqlSplit:
         return images.numpy(), labels.numpy()
 
 
-class SqlClientData(tff.simulation.datasets.ClientData):
+class SqlClientData(ExampleClientData):
     """Clients of one or more splits of a TFF database; a client has its examples of all of them."""
 
     def __init__(
@@ -283,6 +284,6 @@ class SqlClientData(tff.simulation.datasets.ClientData):
             self._spec.pixels,
         )
         self._kept[client_id] = client
-        while sum(kept.images.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
+        while sum(kept.inputs.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
         return client
