@@ -1,4 +1,4 @@
-"""One ranking of filters and ranks: estimates that hold, ladders that fall, structures that work."""
+"""One ranking of filters and ranks: estimates hold, ladders fall, structures work."""
 
 import numpy as np
 import pytest
