@@ -83,7 +83,7 @@ def candidates(model: tf.keras.Model) -> list[Candidate]:
     conv_2 depthwise 25
     logits dense 62
     """
-    return list_candidates(*leaves(Trace(model, warn=False)))
+    return list_candidates(*leaves(Trace(model)))
 
 
 def refusal(layer: tf.keras.layers.Layer, kind: str) -> str:

@@ -84,8 +84,8 @@ class FactorizationPlan:
         pairs = {}
         for name, layer in self._layers.items():
             pairs[id(layer)] = new_layers(layer, self.factorizations[name], self._taken)
-        rebuilder = Rebuilder(self._trace, _all_kept, pairs)
-        new = rebuilder.copy(model)
+        rebuilder = Rebuilder(self._trace, _all_kept, replacements=pairs)
+        new = rebuilder.build()
         origin: dict[int, int] = {}
         for old_layer, new_layer in rebuilder.pairs():
             for old, copy in zip(old_layer.weights, new_layer.weights):
@@ -254,7 +254,7 @@ def plan_factorization(
       UserError: If a layer is unknown or cannot be factorized in this way, a rank is out of range,
         or moments do not fit.
     """
-    trace = Trace(model, warn=False)
+    trace = Trace(model)
     layers, refused = leaves(trace)
     moments = {name: np.asarray(m, np.float64) for name, m in (moments or {}).items()}
     means = {name: np.asarray(m, np.float64) for name, m in (means or {}).items()}
