@@ -22,7 +22,7 @@ STREAMS: dict[str, tuple[int, ...]] = {
     # Training: who takes part, who drops out, what a client trains on and in what order.
     "cohort": (2,),
     "dropout": (2,),
-    "feedback": (2,),
+    "feedback": (1,),
     "examples": (1,),
     "order": (2,),
     "augmentation": (2,),

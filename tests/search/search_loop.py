@@ -7,22 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
-import numpy as np
 import tensorflow as tf
 
 from tff_autoprune import surgery
-from tff_autoprune.search import base, change, requests
-
-
-def moments_of(model: tf.keras.Model, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns the second moments of what layers read of random images."""
-    images = np.random.default_rng(0).random((32, *model.input_shape[1:]), np.float32)
-    moments = {}
-    for name in layers:
-        values = tf.keras.Model(model.inputs, model.get_layer(name).input)(images).numpy()
-        values = values.reshape(-1, values.shape[-1])
-        moments[name] = values.T @ values / len(values)
-    return moments
+from tff_autoprune.search import base, change
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +83,9 @@ def run(
         def answer(request, present=outcome.model, now=round_num, raced=raced):
             nonlocal skipped
             outcome.asked.append((now, request))
-            if isinstance(request, requests.Examine):
-                return requests.Examination(moments_of(present, request.layers))
             network = surgery.Network(present)
             skipped = request.rounds
-            raced += [
-                change.Change(network, structure, request.moments).model
-                for structure in request.structures
-            ]
+            raced += [change.Change(network, structure).model for structure in request.structures]
             return Comparison([Paired(points(present, smaller), error) for smaller in raced])
 
         state = method.state_from_json(json.loads(json.dumps(dataclasses.asdict(state))))
@@ -119,9 +102,7 @@ def run(
                 if decision.raced is not None:
                     outcome.model = raced[decision.raced]
                 else:
-                    outcome.model = change.Change(
-                        observation.network, decision.structure, decision.moments
-                    ).model
+                    outcome.model = change.Change(observation.network, decision.structure).model
         outcome.sizes.append(outcome.model.count_params())
         outcome.state = state
         if base.Action.STOP in [decision.action for decision in decisions]:

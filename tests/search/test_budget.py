@@ -14,11 +14,9 @@ from tff_autoprune.search import change, structure
 def test_a_structure_meets_a_budget(what, share, factorize):
     network = surgery.Network(models.build("cnn", input_shape=(28, 28, 1), num_classes=62, seed=0))
     budget = budget_lib.counted(what, share * getattr(network.cost, what))
-    space = structure.Space(network, {}, budget.weights(network), factorize=factorize)
-    found, left = budget_lib.fit(
-        budget, space, network, lambda s: change.Change(network, s, {}).model
-    )
-    model = change.Change(network, found, {}).model
+    space = structure.Space(network, budget.weights(network), factorize=factorize)
+    found, left = budget_lib.fit(budget, space, network, lambda s: change.Change(network, s).model)
+    model = change.Change(network, found).model
     assert left == getattr(surgery.Network(model).cost, what)
     assert 0.98 * budget.value <= left <= budget.value
     assert bool(found.factorized) <= factorize

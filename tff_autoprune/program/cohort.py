@@ -79,7 +79,7 @@ def evaluation_clients(
 
 
 def feedback_clients(
-    client_ids: Sequence[str], *, count: int, seed: int, round_num: int, question: str
+    client_ids: Sequence[str], *, count: int, seed: int, round_num: int
 ) -> list[str]:
     """Returns the validation clients that one decision asks, drawn afresh for it.
 
@@ -88,14 +88,13 @@ def feedback_clients(
       count: How many at most.
       seed: The run's seed.
       round_num: The round of the decision.
-      question: What they are asked.
 
     Returns:
       A sample of those that are no `evaluation_clients`. A lone validation client is both.
     """
     pool = _shuffled(client_ids, seed)
     pool = sorted(pool[_reserved(len(pool)) :] or pool)
-    generator = randomness.generator(seed, "feedback", round_num, question)
+    generator = randomness.generator(seed, "feedback", round_num)
     return sorted(pool[i] for i in generator.permutation(len(pool))[:count])
 
 

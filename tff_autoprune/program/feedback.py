@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ml_collections
 import tensorflow as tf
@@ -72,27 +71,11 @@ class Feedback:
         self.bytes = 0
         self.race: Race | None = None
 
-    def answer(self, request: requests.Request) -> Any:
-        """Carries a request out; see `search.requests`."""
-        if isinstance(request, requests.Examine):
-            return self._examine(request)
-        return self._race(request)
-
-    def _examine(self, request: requests.Examine) -> requests.Examination:
-        learner, datasets = self._learner, self._clients("examine")
-        _, moments = learner.engine.examine(
-            learner.state, datasets, dict.fromkeys(request.layers, 1)
-        )
-        # A client sends one half of a symmetric matrix.
-        sent = sum(m.itemsize * len(m) * (len(m) + 1) // 2 for m in moments.values())
-        self.bytes += len(datasets) * (learner.network.cost.bytes + sent)
-        return requests.Examination(moments)
-
-    def _race(self, request: requests.Race) -> requests.Comparison:
+    def answer(self, request: requests.Race) -> requests.Comparison:
+        """Runs a race, and compares its networks on held-out clients."""
         network = self._learner.present()
         entered = [
-            self._learner.changed(Change(network, structure, request.moments))
-            for structure in request.structures
+            self._learner.changed(Change(network, structure)) for structure in request.structures
         ]
         self.race = Race(
             self._train(self._learner, request.rounds),
@@ -100,7 +83,7 @@ class Feedback:
         )
         stayed = self.race.stayed[-1].learner
         models = [rounds[-1].learner.present().model for rounds in self.race.raced]
-        datasets = self._clients("race")
+        datasets = self._clients()
         found = stayed.engine.compare(stayed.state, datasets, candidates=(), against=models)
         sizes = [
             stayed.network.cost.bytes,
@@ -117,13 +100,12 @@ class Feedback:
             learner = done.learner
         return rounds
 
-    def _clients(self, question: str) -> list[tf.data.Dataset]:
+    def _clients(self) -> list[tf.data.Dataset]:
         chosen = cohort_lib.feedback_clients(
             self._validation.client_ids,
             count=self._config.federated.feedback_clients,
             seed=self._config.seed,
             round_num=self._round_num,
-            question=question,
         )
         return cohort_lib.evaluation_datasets(self._validation, chosen)
 

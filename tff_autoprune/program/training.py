@@ -292,7 +292,7 @@ class Training:
 
     def _move(self, decision: base.Decision, network: surgery.Network) -> None:
         """Changes the network without a race."""
-        change = Change(network, decision.structure, decision.moments)
+        change = Change(network, decision.structure)
         if not decision.reinitialize:
             self._learner = self._learner.changed(change, self._ignored)
             return

@@ -1,12 +1,12 @@
 """The network finds its size by itself: a few bold moves, each judged by an honest race.
 
-    round ──moments──> ranking of filters and ranks ──> ladder of smaller structures
-                                                             │
-    smallest that loses little enough <──paired test── race <┘   (the present network runs too)
+    weights ──> ranking of filters and ranks ──> ladder of smaller structures
+                                                        │
+    smallest that loses little enough <──test── race <──┘   (the present network runs too)
 
 At a few rounds, spread over the early part of the run, the method
 
-1. asks held-out clients what layers read, and ranks filters and ranks together (`structure`);
+1. ranks filters and ranks of the aggregated weights together (`structure`);
 2. lets the structures of a ladder and the present network train side by side for a few rounds, on
    the same clients; the next rounds of the run, so nothing that the winner learns is lost;
 3. compares all of them with the present network on held-out clients, drawn afresh: points of
@@ -36,8 +36,6 @@ from tff_autoprune.search.structure import CostWeights, Space, Structure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,12 +149,10 @@ class AutoPruning(base.PruningMethod):
         state = dataclasses.replace(
             state, moves=state.moves + 1, done=state.moves + 1 >= len(rounds)
         )
-        layers = change.layers_to_examine(network)
-        examination = yield requests.Examine(layers)
         if self._budget is not None:
-            decisions = self._follow_budget(state, network, examination.moments, len(rounds))
+            decisions = self._follow_budget(state, network, len(rounds))
             return self._ended(state, decisions)
-        space = self._space(network, self._mean_cost(state), examination.moments)
+        space = self._space(network, self._mean_cost(state))
         share = space.cost({}, {})
         structures = _distinct(space.ladder([rung * share for rung in self._constants.rungs]))
         if not structures:
@@ -164,10 +160,8 @@ class AutoPruning(base.PruningMethod):
                 dataclasses.replace(state, done=True), [], "nothing can be removed any more"
             )
         left = observation.total_rounds - observation.round_num
-        comparison = yield requests.Race(
-            structures, examination.moments, min(self._constants.race_rounds, left)
-        )
-        state, decisions = self._judge(state, structures, comparison, examination.moments)
+        comparison = yield requests.Race(structures, min(self._constants.race_rounds, left))
+        state, decisions = self._judge(state, structures, comparison)
         return self._ended(state, decisions)
 
     def _judge(
@@ -175,7 +169,6 @@ class AutoPruning(base.PruningMethod):
         state: AutoState,
         structures: Sequence[Structure],
         comparison: requests.Comparison,
-        moments: Mapping[str, np.ndarray],
     ) -> tuple[AutoState, list[base.Decision]]:
         """Picks the smallest structure that loses little enough."""
         constants = self._constants
@@ -196,7 +189,6 @@ class AutoPruning(base.PruningMethod):
                 base.Action.MOVE,
                 reason,
                 structure=structures[index],
-                moments=moments,
                 raced=index,
                 measured=base.Estimate(found.points, found.points_error),
             )
@@ -216,7 +208,6 @@ class AutoPruning(base.PruningMethod):
         self,
         state: AutoState,
         network: surgery.Network,
-        moments: Mapping[str, np.ndarray],
         moves: int,
     ) -> list[base.Decision]:
         """Moves towards the budget; the last move meets it."""
@@ -226,14 +217,14 @@ class AutoPruning(base.PruningMethod):
         left = moves - state.moves + 1
         goal = now * (budget.value / now) ** (1 / left)
         wanted = dataclasses.replace(budget, value=goal)
-        space = self._space(network, budget.weights(network), moments)
+        space = self._space(network, budget.weights(network))
         structure, reached = budget_lib.fit(
-            wanted, space, network, lambda s: change.Change(network, s, moments).model
+            wanted, space, network, lambda s: change.Change(network, s).model
         )
         if not structure.changes:
             return []
         reason = f"{reached:g} {budget.what} left, the budget is {budget.value:g}"
-        return [base.Decision(base.Action.MOVE, reason, structure=structure, moments=moments)]
+        return [base.Decision(base.Action.MOVE, reason, structure=structure)]
 
     def _ended(
         self, state: AutoState, decisions: list[base.Decision], reason: str = ""
@@ -243,12 +234,9 @@ class AutoPruning(base.PruningMethod):
             decisions = [*decisions, base.Decision(base.Action.STOP, reason)]
         return state, decisions
 
-    def _space(
-        self, network: surgery.Network, weights: CostWeights, moments: Mapping[str, np.ndarray]
-    ) -> Space:
+    def _space(self, network: surgery.Network, weights: CostWeights) -> Space:
         return Space(
             network,
-            moments,
             weights,
             importance=self._importance,
             factorize=self._factorize,

@@ -1,8 +1,8 @@
 """The seam between the round loop and a pruning method.
 
     program ── Observation: the network with its aggregated weights ──────> method
-    program <── requests: examine, compare, race (`requests`) ────────────  method
-    program ── answers: moments, paired differences ──────────────────────> method
+    program <── requests: a race of structures (`requests`) ──────────────  method
+    program ── answers: paired differences of accuracy ───────────────────> method
     program <── decisions: move, go back, assign, stop ───────────────────  method
 
 A method is a pure function of its state, the observation and the answers. It is asked before the
@@ -67,7 +67,6 @@ class Decision:
       action: See `Action`.
       reason: Why, in a few words that a person understands.
       structure: For MOVE and REFUSE.
-      moments: For MOVE: second moments by layer; survivors stand in for what goes.
       raced: For MOVE: the index of the structure in the race of this step whose network goes on,
         with what it learned in the race; None inherits from the present network.
       reinitialize: For MOVE: start from new random weights (the paper's rule).
@@ -79,7 +78,6 @@ class Decision:
     action: Action
     reason: str
     structure: Structure = dataclasses.field(default_factory=Structure)
-    moments: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     raced: Optional[int] = None
     reinitialize: bool = False
     weights: Optional[Sequence[np.ndarray]] = None

@@ -8,50 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Union
-
-import numpy as np
+from typing import Protocol
 
 from tff_autoprune.search.structure import Structure
-
-
-@dataclasses.dataclass(frozen=True)
-class Examine:
-    """Asks held-out clients what layers of the present network read.
-
-    The answer is an `Examination`.
-
-    Attributes:
-      layers: Names of layers.
-    """
-
-    layers: Sequence[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Examination:
-    """What layers read on held-out clients.
-
-    Attributes:
-      moments: By layer: mean of x x^T over places and examples, float [channels, channels].
-    """
-
-    moments: Mapping[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """Asks held-out clients how structures do against the present network, untrained.
-
-    The answer is a `Comparison`.
-
-    Attributes:
-      structures: The structures.
-      moments: From an `Examination`: how survivors stand in for what goes.
-    """
-
-    structures: Sequence[Structure]
-    moments: Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +23,14 @@ class Race:
 
     Attributes:
       structures: The structures.
-      moments: From an `Examination`.
       rounds: Rounds that each trains.
     """
 
     structures: Sequence[Structure]
-    moments: Mapping[str, np.ndarray]
     rounds: int
 
 
-Request = Union[Examine, Compare, Race]
+Request = Race
 
 
 class Paired(Protocol):

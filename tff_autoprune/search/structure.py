@@ -2,8 +2,7 @@
 
 A structure says how many channels each filter group keeps and to which rank each layer is
 factorized. What a channel is worth is its share of its group's energy (`energy`); what a rank is
-worth is its share of the layer's output energy (its squared singular value, on what the layer
-really reads). Both are shares of what one layer computes, so they compare. Channels and ranks go in
+worth is its share of the layer's output energy (its squared singular value). Both are shares of what one layer computes, so they compare. Channels and ranks go in
 the order of the energy lost for the cost saved, until the cost is small enough: no layer has a
 quota, and one pass gives a whole ladder of structures.
 """
@@ -92,7 +91,6 @@ class Space:
     def __init__(
         self,
         network: surgery.Network,
-        moments: Mapping[str, np.ndarray],
         weights: CostWeights,
         *,
         importance: Optional[Importance] = None,
@@ -104,7 +102,6 @@ class Space:
 
         Args:
           network: The present network.
-          moments: Second moments of what layers read, by layer.
           weights: What counts as its cost.
           importance: What channels are worth; `Energy` by default. Its scores count as shares of
             their sum over the group.
@@ -127,7 +124,7 @@ class Space:
             for name, order in self._order.items()
         }
         self._read_costs(network)
-        self._ranks = self._find_ranks(network.model, moments) if factorize else {}
+        self._ranks = self._find_ranks(network.model) if factorize else {}
         self._by_position = {rank.position: rank for rank in self._ranks.values()}
 
     # ------------------------------------------------------------ costs
@@ -192,9 +189,7 @@ class Space:
 
     # ------------------------------------------------------------ ranks
 
-    def _find_ranks(
-        self, model: tf.keras.Model, moments: Mapping[str, np.ndarray]
-    ) -> dict[str, _Rank]:
+    def _find_ranks(self, model: tf.keras.Model) -> dict[str, _Rank]:
         found: dict[str, _Rank] = {}
         number = {id(weight): i for i, weight in enumerate(model.weights)}
         for candidate in surgery.candidates(model):
@@ -206,7 +201,7 @@ class Space:
             if candidate.kind != wanted:
                 continue
             position = number[id(layer.kernel)]
-            values = surgery.singular_values(layer, candidate.kind, moments.get(layer_name))
+            values = surgery.singular_values(layer, candidate.kind)
             energy = np.square(np.asarray(values, np.float64))
             lost = np.concatenate([[1.0], 1.0 - np.cumsum(energy) / max(energy.sum(), 1e-30)])
             found[layer_name] = _Rank(

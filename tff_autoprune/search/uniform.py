@@ -13,7 +13,7 @@ from typing import Any, Optional
 import numpy as np
 
 from tff_autoprune import surgery
-from tff_autoprune.search import base, budget, change, importance, requests
+from tff_autoprune.search import base, budget, change, importance
 from tff_autoprune.search.structure import Structure
 
 # Halvings of the interval in which the share that meets a target lies: finer than one filter.
@@ -54,7 +54,6 @@ class UniformPruning(base.PruningMethod):
         self._target_parameters = target_parameters
         self._factorize = factorize
         self._score = score or importance.L1()
-        self.asks_clients = factorize
 
     def initialize(self, network: surgery.Network) -> UniformState:
         """Returns the state before the first round; see the base class."""
@@ -66,14 +65,11 @@ class UniformPruning(base.PruningMethod):
         """Returns the state from its JSON form."""
         return UniformState(**document)
 
-    def steps(self, state: UniformState, observation: base.Observation) -> base.Steps:
+    def step(self, state: UniformState, observation: base.Observation) -> base.Outcome:
         """Decides on the one cut, in its round."""
         if state.done or observation.round_num < self._round_num:
             return state, []
-        network, moments = observation.network, {}
-        if self._factorize:
-            examination = yield requests.Examine(change.layers_to_examine(network))
-            moments = examination.moments
+        network = observation.network
         weights = network.model.get_weights()
         order = {
             group.name: np.argsort(self._score(group, weights), kind="stable")
@@ -87,7 +83,7 @@ class UniformPruning(base.PruningMethod):
         if not structure.changes:
             return UniformState(done=True), [stop]
         reason = f"the weakest {fraction:.1%} of every group"
-        move = base.Decision(base.Action.MOVE, reason, structure=structure, moments=moments)
+        move = base.Decision(base.Action.MOVE, reason, structure=structure)
         return UniformState(done=True), [move, stop]
 
     def _structure(
@@ -124,7 +120,7 @@ class UniformPruning(base.PruningMethod):
             structure = self._structure(network, order, fraction)
             if not structure.changes:
                 return network.cost.parameters
-            made = change.Change(network, structure, {})
+            made = change.Change(network, structure)
             return made.model.count_params()
 
         low, high = 0.0, 1.0
