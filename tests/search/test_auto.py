@@ -106,7 +106,7 @@ def test_a_budget_is_met_from_below_without_a_race(what):
     budget = budget_lib.counted(what, value)
     outcome = run(auto.AutoPruning(budget=budget), network.model, rounds=ROUNDS)
     found = getattr(surgery.Network(outcome.model).cost, what)
-    assert 0.93 * value < found <= value
+    assert 0.97 * value < found <= value
     assert not outcome.asked
     with pytest.raises(UserError, match=f"pruning.target_{what}: expected at least"):
         auto.AutoPruning(budget=budget_lib.counted(what, 1)).initialize(network)
@@ -122,8 +122,8 @@ def test_short_runs_decide_within_their_rounds(rounds):
 def test_widths_and_ranks_stay_multiples(multiple):
     outcome = run(auto.AutoPruning(round_to=multiple), cnn(), rounds=ROUNDS, points=free)
     widths = [group.channels for group in surgery.Network(outcome.model).prunable]
-    assert len(widths) > 2
     assert all(width % multiple == 0 for width in widths), widths
+    assert outcome.model.count_params() < cnn().count_params()
 
 
 def test_the_tolerance_of_the_configuration_counts():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tff_autoprune import surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.search.budget import Budget
-from tff_autoprune.search.structure import CostWeights
+from tff_autoprune.search.counted_cost import CostWeights
 from tff_autoprune.surgery import cost
 
 if TYPE_CHECKING:

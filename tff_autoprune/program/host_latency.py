@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_autoprune.search.budget import Budget
-from tff_autoprune.search.structure import CostWeights
+from tff_autoprune.search.counted_cost import CostWeights
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any, Optional
 from tff_autoprune import surgery
 from tff_autoprune.search import base, change, requests
 from tff_autoprune.search import budget as budget_lib
+from tff_autoprune.search.counted_cost import CostWeights
 from tff_autoprune.search.importance import Importance
 from tff_autoprune.search.penalty import group_lasso
-from tff_autoprune.search.structure import CostWeights, Space, Structure
+from tff_autoprune.search.structure import Space, Structure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +154,7 @@ class AutoPruning(base.PruningMethod):
             decisions = self._follow_budget(state, network, len(rounds))
             return self._ended(state, decisions)
         space = self._space(network, self._mean_cost(state))
-        share = space.cost({}, {})
+        share = space.cost
         structures = _distinct(space.ladder([rung * share for rung in self._constants.rungs]))
         if not structures:
             return self._ended(

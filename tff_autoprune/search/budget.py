@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tff_autoprune import surgery
 from tff_autoprune.errors import UserError
-from tff_autoprune.search.structure import CostWeights, Space, Structure
+from tff_autoprune.search.counted_cost import CostWeights
+from tff_autoprune.search.structure import Space, Structure
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -79,7 +80,7 @@ def fit(
     """
     now = budget.measure(network)
     # Estimates and measures differ in unit (bytes) and by what no channel changes.
-    low, high = 0.0, space.cost({}, {})
+    low, high = 0.0, space.cost
     target = high * budget.value / now
     best, reached = Structure(), now
     for _ in range(_CANDIDATES):
