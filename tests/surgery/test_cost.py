@@ -52,7 +52,6 @@ def test_operations_equal_the_profilers(make):
         "shared_layer",
         "split_in_halves",
         "time_distributed",
-        "time_distributed_model",
         "decoder",
     ],
 )

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from tff_autoprune import surgery
 
-pytestmark = pytest.mark.filterwarnings("ignore::tff_autoprune.surgery.trace.FixedBoundaryWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::tff_autoprune.surgery.network.FixedBoundaryWarning"
+)
 
 
 @pytest.mark.parametrize("name", list(graph_cases.CASES))

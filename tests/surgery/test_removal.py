@@ -86,6 +86,9 @@ def test_slices_reject_arrays_of_another_model():
         ({"conv_1": range(32)}, "keep at least one"),
         ({"conv_1": [0.5]}, "list of integers"),
         ({"conv_1": [[1]]}, "list of integers"),
+        ({"conv_1": [[1], [2, 3]]}, "'conv_1' must be a list of integers"),
+        ({"conv_1": None}, "'conv_1' must be a list of integers, found None"),
+        (None, "must be a dictionary from names of groups to lists of channels, found None"),
         ({"re_lu": [0]}, "neither a filter group nor a layer"),
     ],
 )
@@ -104,8 +107,11 @@ def test_layer_names_stand_for_filters():
         surgery.plan_removal(model, {"conv_2": [4, 5]})
     with pytest.raises(UserError, match="'conv_2' has filters 0 to 15, found 16"):
         surgery.plan_removal(model, {"conv_2": [16]})
+    # What several names of a group ask for is removed once.
+    removal = surgery.plan_removal(model, {"conv_2": [4, 5, 6, 7], "shortcut": [3, 1]})
+    assert {k: v.tolist() for k, v in removal.selection.items()} == {"shortcut": [1, 3]}
     with pytest.raises(UserError, match="repeated"):
-        surgery.plan_removal(model, {"conv_2": [4, 5, 6, 7], "shortcut": [1]})
+        surgery.plan_removal(model, {"conv_2": [4, 5, 6, 7, 4]})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ result computes the same as the masked model.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -21,7 +22,8 @@ import tensorflow as tf
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.search import importance as importance_lib
-from tff_autoprune.surgery.groups import FilterGroup, Member, find_filter_groups
+from tff_autoprune.surgery.groups import FilterGroup, Member
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.removal import Removal, plan_removal
 from tff_autoprune.surgery.roles import Role
 
@@ -38,6 +40,10 @@ class StructuredPruning(tf.keras.Model):
         `model`.
       schedule: When to prune and how much; see `Schedule`. None for masks set by hand.
       importance: Scores the channels; the lowest are masked.
+
+    Raises:
+      UserError: If a weight that reads channels is out of reach, or if there is a schedule and the
+        importance needs what `fit` does not give it (`Taylor` the update of a round).
 
     Attributes:
       model: The model.
@@ -67,13 +73,19 @@ class StructuredPruning(tf.keras.Model):
         self.model = model
         self.schedule = schedule
         self.importance = importance or importance_lib.L1()
-        self.groups = [group for group in find_filter_groups(model) if group.prunable]
+        self._network = Network(model)
+        self.groups = self._network.prunable
         self.masks: dict[str, tf.Variable] = {}
         self.thresholds: dict[str, tf.Variable] = {}
         for group in self.groups:
             self.masks[group.name] = self._state(group, "mask", [group.channels], 1.0)
             self.thresholds[group.name] = self._state(group, "threshold", [], -np.inf)
         self._readers = _readers(model, self.groups)
+        if schedule is not None:
+            # What the importance lacks (a gradient, a normalization) is said before `fit` begins.
+            weights = model.get_weights()
+            for group in self.groups:
+                self.importance(group, weights)
 
     def _state(
         self, group: FilterGroup, name: str, shape: Sequence[int], value: float
@@ -90,6 +102,22 @@ class StructuredPruning(tf.keras.Model):
         """Runs the model with masked weights; see `tf.keras.Model.call`."""
         with self._masked_weights():
             return self.model(inputs, training=training, mask=mask)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model; see `tf.keras.Model.fit`.
+
+        Raises:
+          UserError: If there is a schedule that no callback follows.
+        """
+        callbacks = kwargs.get("callbacks", args[5] if len(args) > 5 else None) or []
+        callbacks = getattr(callbacks, "callbacks", callbacks)
+        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if self.schedule is not None and not any(isinstance(c, UpdateMasks) for c in given):
+            raise UserError(
+                "StructuredPruning has a schedule that nothing follows: call "
+                "fit(..., callbacks=[search.UpdateMasks()])."
+            )
+        return super().fit(*args, **kwargs)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Raises: a saved graph of the inner layers would not see the masks."""
@@ -145,7 +173,7 @@ class StructuredPruning(tf.keras.Model):
         Raises:
           UserError: As for `plan_removal`; the masks are not changed then.
         """
-        removal = plan_removal(self.model, selection)
+        removal = plan_removal(self._network, selection)
         for group in self.groups:
             mask = np.ones(group.channels, np.float32)
             mask[removal.selection.get(group.name, [])] = 0
@@ -190,11 +218,30 @@ class UpdateMasks(tf.keras.callbacks.Callback):
             )
         super().set_model(model)
 
+    def on_train_begin(self, logs: Optional[dict[str, Any]] = None) -> None:
+        """Forgets earlier runs."""
+        del logs
+        self._asked = self._fired = 0
+
+    def on_train_end(self, logs: Optional[dict[str, Any]] = None) -> None:
+        """Warns if the schedule never said to prune."""
+        del logs
+        if self._asked and not self._fired:
+            last = int(self.model.optimizer.iterations)
+            warnings.warn(
+                f"The pruning schedule never fired in {self._asked} steps, the last of which was "
+                f"step {last}: no channel was masked. Look at its begin_step, end_step and "
+                "frequency.",
+                stacklevel=2,
+            )
+
     def on_train_batch_end(self, batch: int, logs: Optional[dict[str, Any]] = None) -> None:
         """Updates the masks if the schedule says so."""
         del batch, logs
         prune, sparsity = self.model.schedule(tf.cast(self.model.optimizer.iterations, tf.int64))
+        self._asked += 1
         if bool(prune):
+            self._fired += 1
             self.model.update_masks(float(sparsity))
 
     def on_epoch_end(self, epoch: int, logs: Optional[dict[str, Any]] = None) -> None:
@@ -215,7 +262,7 @@ def strip(masked: StructuredPruning, round_to: int = 1) -> tf.keras.Model:
     Returns:
       A smaller ordinary model.
     """
-    return plan_removal(masked.model, masked.selection, round_to).apply()
+    return plan_removal(masked._network, masked.selection, round_to).apply()
 
 
 _Reader = tuple[tf.keras.layers.Layer, str, list[tuple[str, Member]]]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from tff_autoprune.surgery.groups import FilterGroup, Member, find_filter_groups
+from tff_autoprune.surgery.groups import FilterGroup, Member
+from tff_autoprune.surgery.network import find_filter_groups
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -15,23 +15,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
+from keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from tff_autoprune.surgery import layer_rules as registry
+from tff_autoprune.surgery.record import Record
 from tff_autoprune.surgery.roles import Role
-from tff_autoprune.surgery.traced_tensor import Kept, TracedTensor, compress, varying
+from tff_autoprune.surgery.traced_tensor import Kept, TracedTensor, compress, numbers, varying
 
-if TYPE_CHECKING:
-    from tff_autoprune.surgery.trace import Trace
+#: Activation functions that mix the channels of a place.
+_MIXING = ("softmax", "log_softmax", "l2_normalize")
 
 
 class Call:
     """One call of a layer in the graph.
 
     Attributes:
+      record: What the rules have said so far of the model.
       layer: The Keras layer.
       path: Its name, after the names of the models and wrappers around it.
       args: Positional arguments, with `TracedTensor` in the place of Keras tensors.
@@ -42,7 +45,7 @@ class Call:
 
     def __init__(
         self,
-        trace: Trace,
+        record: Record,
         layer: tf.keras.layers.Layer,
         path: str,
         args: Sequence[Any],
@@ -50,14 +53,14 @@ class Call:
         outputs: Sequence[TracedTensor],
         node: Any = None,
     ) -> None:
-        self.trace = trace
+        self.record = record
         self.layer = layer
         self.path = path
         self.args = tuple(args)
         self.kwargs = dict(kwargs)
         self.outputs = list(outputs)
         self.node = node
-        self.channels = trace.channels
+        self.channels = record.channels
 
     # -- What goes in and out ------------------------------------------------------------------
 
@@ -71,6 +74,11 @@ class Call:
     def x(self) -> TracedTensor:
         """The first traced input."""
         return self.inputs[0]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether a TensorFlow function is called, and not a layer."""
+        return isinstance(self.layer, TFOpLambda)
 
     def operands(self) -> list[TracedTensor]:
         """Returns the tensors in the first argument; channels of all others (masks) are fixed."""
@@ -87,6 +95,10 @@ class Call:
         if name in names and names.index(name) < len(self.args):
             return self.args[names.index(name)]
         return default
+
+    def numbers(self, name: str, default: Any = None) -> Optional[np.ndarray]:
+        """Returns an integer argument of an operator; see `traced_tensor.numbers`."""
+        return numbers(self.argument(name, default))
 
     def _signature(self) -> list[str]:
         return list(inspect.signature(self.layer.function).parameters)
@@ -173,7 +185,9 @@ class Call:
         found = None
         for factor in self.factors_of(tensor):
             if not varying(factor):
-                self.channels.fix(factor, "is a single channel by itself")
+                self.channels.fix(
+                    factor, f"is one with all others that '{self.path}' reads, so none can go alone"
+                )
             if axis not in varying(factor):
                 continue
             others = tuple(a for a in varying(factor) if a != axis)
@@ -243,20 +257,20 @@ class Call:
           axis: The axis.
           copies: How often the axis has each filter (once for each gate of an LSTM).
         """
-        return self.trace.produce(self, weight, axis, copies)
+        return self.record.produce(self.path, self.layer, weight, axis, copies)
 
     def consume(self, weight: tf.Variable, axis: int, ids: Optional[np.ndarray]) -> None:
         """Ties an axis of a weight that sums over channels; None ties nothing."""
-        self.trace.tie(self, weight, axis, ids, Role.CONSUMER)
+        self.record.tie(self.path, self.layer, weight, axis, ids, Role.CONSUMER)
 
     def carry(self, weight: tf.Variable, axis: int, ids: Optional[np.ndarray]) -> None:
         """Ties an axis of a weight that has one value for each channel; None ties nothing."""
-        self.trace.tie(self, weight, axis, ids, Role.PASSENGER)
+        self.record.tie(self.path, self.layer, weight, axis, ids, Role.PASSENGER)
 
     def follow(self, ids: Optional[np.ndarray]) -> None:
         """Says that `ids` have a place of their own outside weights, which must not get empty."""
         if ids is not None:
-            self.trace.tie(self, None, 0, ids, Role.PASSENGER)
+            self.record.tie(self.path, self.layer, None, 0, ids, Role.PASSENGER)
 
     def configure(self, edit: Callable[[dict[str, Any], Kept], None]) -> None:
         """Registers a change of the layer's configuration.
@@ -265,7 +279,7 @@ class Call:
           edit: Called with the configuration (to be changed in place) and a function that tells for
             channel numbers which positions stay.
         """
-        self.trace.configure(self.layer, edit)
+        self.record.configure(self.layer, edit)
 
     def resize(self, setting: str, ids: Optional[np.ndarray]) -> None:
         """Sets a setting of the layer to the number of positions of `ids` that stay."""
@@ -286,7 +300,7 @@ class Call:
         """
         if isinstance(name, str) and name not in self.kwargs:
             name = self._signature().index(name)
-        self.trace.replace_argument(self.node, name, edit)
+        self.record.replace_argument(self.node, name, edit)
 
     def activation(self, function: Any, tensor: TracedTensor, axis: int = -1) -> TracedTensor:
         """Applies an `activation=` setting to the traced output.
@@ -305,25 +319,39 @@ class Call:
             rule = registry.layer_rule(function)
             if rule is not None:
                 call = Call(
-                    self.trace, function, self.path, [tensor], {}, [tensor.with_factors(())]
+                    self.record, function, self.path, [tensor], {}, [tensor.with_factors(())]
                 )
                 return rule(call)
         name = getattr(function, "__name__", type(function).__name__)
-        return self.mix(tensor, [axis], f"passes through {name}, which may mix channels")
+        reason = f"passes through {name}, which mixes channels"
+        if name not in _MIXING:
+            reason = (
+                f"passes through the function '{name}' in '{self.path}', which may mix channels; "
+                "if it acts on each value by itself, say so with surgery.register_activation"
+            )
+        return self.mix(tensor, [axis], reason)
 
     def part(self, name: str) -> Call:
         """Returns a view of this call whose ties are named after a part of the layer."""
         path = f"{self.path}/{name}"
-        return Call(self.trace, self.layer, path, self.args, self.kwargs, self.outputs, self.node)
+        return Call(self.record, self.layer, path, self.args, self.kwargs, self.outputs, self.node)
 
     def subcall(
         self,
         layer: tf.keras.layers.Layer,
         args: Sequence[Any],
         outputs: Sequence[TracedTensor],
+        times: int = 1,
     ) -> list[TracedTensor]:
-        """Traces a layer inside this one, as wrappers have it."""
-        return self.trace.inner_call(layer, f"{self.path}/{layer.name}", args, outputs)
+        """Traces a layer inside this one, as wrappers have it.
+
+        Args:
+          layer: The inner layer.
+          args: Its arguments with traced tensors.
+          outputs: Its outputs without channels.
+          times: How often one call of this layer calls it (once for each time step).
+        """
+        return self.record.walk(layer, f"{self.path}/{layer.name}", args, outputs, times)
 
 
 def _pad(tensor: TracedTensor, rank: int) -> TracedTensor:

@@ -11,32 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune.surgery.removal import Removal
-from tff_autoprune.surgery.roles import Role
 
 Inputs = Union[np.ndarray, tf.Tensor, list[Any], dict[str, Any]]
-
-
-def silenced_weights(removal: Removal) -> list[np.ndarray]:
-    """Returns the original's weights with the readers of the removed channels set to zero.
-
-    Args:
-      removal: The removal.
-
-    Returns:
-      Arrays aligned with `removal.model.weights`.
-    """
-    weights = removal.model.get_weights()
-    for group in removal.groups:
-        gone = removal.selection.get(group.name)
-        if gone is None:
-            continue
-        for member in group.members:
-            if member.role == Role.CONSUMER:
-                places = member.positions[np.isin(member.channel_of, gone)]
-                index = [slice(None)] * weights[member.position].ndim
-                index[member.axis] = places
-                weights[member.position][tuple(index)] = 0
-    return weights
 
 
 def difference(removal: Removal, smaller: tf.keras.Model, inputs: Inputs) -> float:
@@ -56,7 +32,7 @@ def difference(removal: Removal, smaller: tf.keras.Model, inputs: Inputs) -> flo
     model = removal.model
     before = model.get_weights()
     try:
-        set_weights(model, silenced_weights(removal))
+        set_weights(model, removal.silence(before))
         expected = tf.nest.flatten(model(inputs, training=False))
     finally:
         set_weights(model, before)

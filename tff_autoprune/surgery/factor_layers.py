@@ -102,7 +102,7 @@ def candidates(model: tf.keras.Model) -> list[Candidate]:
     conv_2 depthwise 25 17
     logits dense 62 31
     """
-    trace = Trace(model, warn=False)
+    trace = Trace(model)
     layers, refused = leaves(trace)
     calls: dict[int, list[NodeTrace]] = {}
     for node in trace.nodes:

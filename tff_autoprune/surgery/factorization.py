@@ -86,8 +86,8 @@ class FactorizationPlan:
             id(layer): new_layers(layer, self.factorizations[name], self._taken)
             for name, layer in self._layers.items()
         }
-        rebuilder = Rebuilder(self._trace, _all_kept, pairs)
-        new = rebuilder.copy(model)
+        rebuilder = Rebuilder(self._trace, _all_kept, replacements=pairs)
+        new = rebuilder.build()
         # Keras may order the layers of parallel branches anew: weights go by layer, not by place.
         origin = {
             id(copy): self._position[id(old)]
@@ -262,7 +262,7 @@ def plan_factorization(
       UserError: If a layer is unknown or cannot be factorized in this way, a rank is out of range,
         or moments do not fit.
     """
-    trace = Trace(model, warn=False)
+    trace = Trace(model)
     layers, refused = leaves(trace)
     moments = {name: np.asarray(m, np.float64) for name, m in (moments or {}).items()}
     means = {name: np.asarray(m, np.float64) for name, m in (means or {}).items()}

@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from keras.src.layers.core.tf_op_layer import TFOpLambda
 from tensorflow.python.framework import ops
 
+from tff_autoprune.errors import UserError
 from tff_autoprune.surgery.traced_tensor import TracedTensor
 
 Shape = tuple[int, ...]
+
+#: Operators that compute nothing; their arguments may be sizes that are only known at run time.
+_FREE = frozenset({"ensure_shape", "identity", "reshape", "shape", "compat.v1.shape", "transpose"})
 
 _layers = tf.keras.layers
 
@@ -186,21 +191,16 @@ def _multi_head_attention(layer: Any, sizes: Sizes) -> float:
 def _recurrent(layer: Any, sizes: Sizes) -> float:
     # The profiler counts the body of the loop over time once; here every step counts. Besides the
     # products, each unit takes a few multiplications and additions to mix its gates.
-    _, steps, inputs = sizes.inputs[0]
+    batch, steps, inputs = sizes.inputs[0]
     units, gates = sizes.weight(layer.cell.recurrent_kernel)
     bias = math.prod(sizes.weight(layer.cell.bias)) if layer.cell.use_bias else 0
     mixing = {4: 4, 3: 5, 1: 1}[gates // units] * units
-    return steps * (2 * (inputs + units) * gates + bias + mixing)
+    return batch * steps * (2 * (inputs + units) * gates + bias + mixing)
 
 
-@_formula(_layers.Bidirectional)
-def _bidirectional(layer: Any, sizes: Sizes) -> float:
-    merging = sizes.output if layer.merge_mode in ("sum", "mul", "ave") else 0
-    directions = (layer.forward_layer, layer.backward_layer)
-    return merging + sum(_FORMULAS[type(inner)](inner, sizes) for inner in directions)
-
-
-def of_call(layer: Any, args: Any, kwargs: Any, sizes: Sizes, now: Sizes) -> float:
+def of_call(
+    layer: Any, args: Any, kwargs: Any, sizes: Sizes, now: Sizes, wraps: bool = False
+) -> float:
     """Returns the operations of one call of a layer.
 
     Args:
@@ -209,13 +209,19 @@ def of_call(layer: Any, args: Any, kwargs: Any, sizes: Sizes, now: Sizes) -> flo
       kwargs: Likewise.
       sizes: What to count for.
       now: The present sizes. A layer without a formula is counted for these and scaled.
+      wraps: Whether the layers inside are counted by themselves; only what the wrapper adds is
+        counted then.
 
     Returns:
       Number of operations for a batch of one.
     """
+    if wraps:
+        return sizes.output if getattr(layer, "merge_mode", None) in ("sum", "mul", "ave") else 0
     formula = _FORMULAS.get(type(layer))
     if formula is not None:
         return formula(layer, sizes)
+    if isinstance(layer, TFOpLambda) and layer.symbol in _FREE:
+        return 0
     count = _traced(layer, args, kwargs, now)
     elements = sum(math.prod(shape) for shape in now.outputs)
     new_elements = sum(math.prod(shape) for shape in sizes.outputs)
@@ -241,25 +247,40 @@ _by_kind: dict[Any, float] = {}
 
 def _traced(layer: Any, args: Any, kwargs: Any, now: Sizes) -> float:
     """Returns the operations of a layer's graph, the same for layers of the same settings."""
-    flat = tf.nest.flatten((args, kwargs))
     shapes = iter(now.inputs)
-    specs = [
-        tf.TensorSpec(next(shapes), value.dtype)
-        for value in flat
-        if isinstance(value, TracedTensor)
-    ]
-    constants = [np.shape(v) for v in flat if not isinstance(v, (TracedTensor, str))]
-    settings = {name: value for name, value in layer.get_config().items() if name != "name"}
+    flat = []
+    for value in tf.nest.flatten((args, kwargs)):
+        if isinstance(value, TracedTensor):
+            shape = next(shapes)
+            if value.values is None:
+                value = tf.TensorSpec(shape, value.dtype)
+            else:
+                # Sizes that are known give the results their shapes; an unknown one is the batch's.
+                known = [1 if number is None else number for number in value.values.flat]
+                value = np.array(known, value.dtype).reshape(shape)
+        flat.append(value)
+    specs = [value for value in flat if isinstance(value, tf.TensorSpec)]
+    try:
+        settings = {name: value for name, value in layer.get_config().items() if name != "name"}
+    except (NotImplementedError, TypeError, ValueError):
+        settings = {"layer": id(layer)}
+    constants = [np.shape(v) for v in flat if not isinstance(v, (tf.TensorSpec, str))]
     kind = (type(layer), repr(settings), repr(specs), repr(constants))
     if kind not in _by_kind:
 
         def call(*values: tf.Tensor) -> Any:
             remaining = iter(values)
-            filled = [next(remaining) if isinstance(v, TracedTensor) else v for v in flat]
+            filled = [next(remaining) if isinstance(v, tf.TensorSpec) else v for v in flat]
             new_args, new_kwargs = tf.nest.pack_sequence_as((args, kwargs), filled)
             return layer(*new_args, **new_kwargs)
 
-        _by_kind[kind] = _count(tf.function(call).get_concrete_function(*specs).graph)
+        try:
+            _by_kind[kind] = _count(tf.function(call).get_concrete_function(*specs).graph)
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise UserError(
+                f"The operations of the layer '{layer.name}' cannot be counted by itself: "
+                f"{str(error).strip().splitlines()[-1]}"
+            ) from error
     return _by_kind[kind]
 
 

@@ -15,10 +15,10 @@ from typing import Optional
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
+from tff_autoprune.surgery.record import Tie
 from tff_autoprune.surgery.roles import Role
-from tff_autoprune.surgery.trace import Tie, Trace
+from tff_autoprune.surgery.trace import Trace
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,31 +118,6 @@ class FilterGroup:
         return "\n".join([head, *(f"  {member}" for member in self.members)])
 
 
-def find_filter_groups(model: tf.keras.Model) -> list[FilterGroup]:
-    """Finds all dependency groups of a model.
-
-    Args:
-      model: A built functional or sequential model, nested or not.
-
-    Returns:
-      Groups in the order of the graph, fixed ones included. A group's channel `i` is the `i`-th
-      filter of its first producing layer, unless filters of that layer depend on each other.
-
-    Raises:
-      UserError: If the model's graph cannot be followed.
-
-    Example:
-    >>> from tff_autoprune import models, surgery
-    >>> model = models.build("cnn", input_shape=(28, 28, 1), num_classes=62, filters=(4, 8))
-    >>> for group in surgery.find_filter_groups(model):
-    ...     print(group.name, group.channels, group.prunable)
-    conv_1 4 True
-    conv_2 8 True
-    logits 62 False
-    """
-    return groups_of(Trace(model))
-
-
 def groups_table(groups: Sequence[FilterGroup]) -> pd.DataFrame:
     """Returns one row for each member of each group.
 
@@ -202,7 +177,7 @@ def groups_of(trace: Trace) -> list[FilterGroup]:
         roots = partition.roots[index]
         reason = trace.channels.reason(int(roots[0]))
         if reason is None and len(roots) == 1:
-            reason = "has a single channel"
+            reason = f"has one channel only: all filters of '{layer}' depend on each other"
         groups.append(
             FilterGroup(
                 name, len(roots), reason is None, reason or "", tuple(members[index]), roots
@@ -235,7 +210,7 @@ def _partition(trace: Trace) -> _Partition:
     generator = np.random.default_rng(0)
     signature = np.zeros(number, np.uint64)
     used = np.zeros(number, bool)
-    for tie in trace.ties:
+    for tie in trace.record.ties:
         roots = np.unique(trace.channels.find(tie.ids))
         roots = roots[roots >= 0]
         signature[roots] ^= generator.integers(0, 2**64, dtype=np.uint64)
@@ -258,7 +233,7 @@ def _members(
     trace: Trace, partition: _Partition, weight_positions: dict[int, int]
 ) -> list[list[Member]]:
     members: list[list[Member]] = [[] for _ in partition.roots]
-    for tie in trace.ties:
+    for tie in trace.record.ties:
         if tie.weight is None:
             continue
         roots = trace.channels.find(tie.ids)

@@ -15,14 +15,14 @@ Your own layers join here; docs/pruning_any_model.md has an example:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
+import tensorflow as tf
+from keras.src.engine import functional
 from keras.src.layers.core.tf_op_layer import TFOpLambda
 
-if TYPE_CHECKING:
-    from tff_autoprune.surgery.call import Call
-
-Rule = Callable[["Call"], Any]
+#: Takes a `call.Call`, returns the traced output or outputs.
+Rule = Callable[[Any], Any]
 
 _LAYERS: dict[type, Rule] = {}
 _OPERATORS: dict[str, Rule] = {}
@@ -93,6 +93,8 @@ def layer_rule(layer: Any) -> Optional[Rule]:
     """
     if isinstance(layer, TFOpLambda):
         return _OPERATORS.get(layer.symbol)
+    if "call" in vars(layer):  # Replaced in this one object.
+        return None
     for cls in type(layer).__mro__:
         if cls in _LAYERS:
             return _LAYERS[cls]
@@ -105,6 +107,23 @@ def layer_rule(layer: Any) -> Optional[Rule]:
 def _descriptors(cls: type) -> set[str]:
     kinds = (property, classmethod, staticmethod)
     return {name for name, value in vars(cls).items() if isinstance(value, kinds)}
+
+
+def computes_its_graph(model: Any) -> bool:
+    """Returns whether calling a model computes the graph of layers that it holds, and no more.
+
+    A subclass of Sequential or of a functional model that overrides `call` (a residual block that
+    adds its input, say) computes something else.
+    """
+    if not isinstance(model, functional.Functional) or not model._is_graph_network:
+        return False
+    cls = type(model)
+    known = (functional.Functional, tf.keras.Sequential)
+    return (
+        "call" not in vars(model)
+        and any(cls.call is base.call for base in known)
+        and any(cls.__call__ is base.__call__ for base in known)
+    )
 
 
 def describe(layer: Any) -> str:

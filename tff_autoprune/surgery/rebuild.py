@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+import numpy as np
 import tensorflow as tf
+from keras.src import backend
 from keras.src.engine import functional
+from keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from tff_autoprune.errors import UserError
+from tff_autoprune.surgery import layer_rules as registry
 from tff_autoprune.surgery.trace import Trace, ordered_nodes
 from tff_autoprune.surgery.traced_tensor import Kept
+
+#: For a weight the axes that shrink and the places that stay.
+Places = Callable[[tf.Variable], Sequence[tuple[int, np.ndarray]]]
+
+_layers = tf.keras.layers
+
+
+def all_stays(weight: tf.Variable) -> Sequence[tuple[int, np.ndarray]]:
+    """Says of every weight that it keeps its shape; see `Places`."""
+    del weight
+    return ()
 
 
 class Rebuilder:
@@ -19,6 +36,7 @@ class Rebuilder:
     Args:
       trace: Knows which settings and call arguments follow from the channels that are left.
       kept: Tells for channel numbers which positions stay.
+      places: Tells for a weight of the model what stays of it.
       replacements: New layers, in order, that take the place of a layer, by its id.
     """
 
@@ -26,51 +44,103 @@ class Rebuilder:
         self,
         trace: Trace,
         kept: Kept,
-        replacements: Optional[Mapping[int, Sequence[tf.keras.layers.Layer]]] = None,
+        places: Places = all_stays,
+        replacements: Optional[Mapping[int, Sequence[Any]]] = None,
     ) -> None:
-        self._trace = trace
+        self._model = trace.model
+        self._record = trace.record
         self._kept = kept
+        self._places = places
         self._replacements = replacements or {}
-        self._copies: dict[int, tf.keras.layers.Layer] = {}
+        self._copies: dict[int, Any] = {}
+        self._units: list[tuple[Any, Any]] = []
 
-    def copy(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        """Returns the smaller copy of a layer or model."""
-        if id(layer) not in self._copies:
-            self._copies[id(layer)] = self._copier(layer)(layer)
-        return self._copies[id(layer)]
+    def check(self) -> None:
+        """Raises a UserError if a layer cannot be made again; builds nothing."""
+        with _random_state_kept():
+            self._check(self._model)
 
-    def pairs(self) -> list[tuple[tf.keras.layers.Layer, tf.keras.layers.Layer]]:
+    def _check(self, layer: Any) -> None:
+        if id(layer) in self._copies or id(layer) in self._replacements:
+            return
+        self._copies[id(layer)] = None
+        if registry.computes_its_graph(layer):
+            for inner in layer._flatten_layers(include_self=False, recursive=False):
+                self._check(inner)
+        elif isinstance(layer, _layers.TimeDistributed):
+            self._check(layer.layer)
+        elif not isinstance(layer, _layers.InputLayer):
+            self._layer(layer)
+
+    def build(self) -> tf.keras.Model:
+        """Returns the smaller copy of the model, with new weights."""
+        self._copies.clear()
+        self._units.clear()
+        new = self._copy(self._model)
+        for old, unit in self._units:
+            _restore(old, unit)
+        self._share_weights()
+        return new
+
+    def pairs(self) -> list[tuple[Any, Any]]:
         """Returns the layers that have been copied, nested models left out, with their copies."""
-        layers = self._trace.model._flatten_layers(include_self=False, recursive=True)
+        layers = self._model._flatten_layers(include_self=False, recursive=True)
         return [
             (layer, self._copies[id(layer)])
             for layer in layers
             if id(layer) in self._copies and not getattr(layer, "_is_graph_network", False)
         ]
 
-    def _successors(self, layer: tf.keras.layers.Layer) -> Sequence[tf.keras.layers.Layer]:
+    def _successors(self, layer: Any) -> Sequence[Any]:
         if id(layer) in self._replacements:
             return self._replacements[id(layer)]
-        return [self.copy(layer)]
+        return [self._copy(layer)]
+
+    def _copy(self, layer: Any) -> Any:
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = self._copier(layer)(layer)
+        return self._copies[id(layer)]
 
     def _copier(self, layer: Any) -> Callable[[Any], Any]:
-        if isinstance(layer, tf.keras.Sequential) and layer._is_graph_network:
-            return self._sequential
-        if isinstance(layer, functional.Functional) and layer._is_graph_network:
-            return self._functional
-        if isinstance(layer, tf.keras.layers.TimeDistributed):
+        if registry.computes_its_graph(layer):
+            sequential = isinstance(layer, tf.keras.Sequential)
+            return self._sequential if sequential else self._functional
+        if isinstance(layer, _layers.TimeDistributed):
             return self._time_distributed
         return self._layer
 
-    def _layer(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        config = configuration(layer)
-        for edit in self._trace.settings.get(id(layer), ()):
-            edit(config, self._kept)
-        return type(layer).from_config(config)
+    def _layer(self, layer: Any) -> Any:
+        """Makes a layer again from its configuration."""
+        if "call" in vars(layer) and not isinstance(layer, TFOpLambda):
+            raise UserError(
+                f"The layer '{layer.name}' has its call() replaced in this one object, which "
+                "cannot be copied: make it a subclass of Layer."
+            )
+        try:
+            config = configuration(layer, self._places)
+            for edit in self._record.settings.get(id(layer), ()):
+                edit(config, self._kept)
+            new = type(layer).from_config(config)
+        except UserError:
+            raise
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            # Keras repeats the whole configuration before it says what was wrong.
+            told = [line for line in lines if line.startswith("Exception encountered")]
+            why = (told or lines or [""])[0]
+            raise UserError(
+                f"The layer '{layer.name}' ({registry.describe(layer)}) cannot be made again from "
+                "its get_config(): give it a get_config() that returns all arguments of its "
+                f"constructor, and register what these hold with Keras. ({type(error).__name__}: "
+                f"{why[:200]})"
+            ) from error
+        _restore(layer, new)
+        self._units.append((layer, new))
+        return new
 
-    def _time_distributed(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    def _time_distributed(self, layer: Any) -> Any:
         config = layer.get_config()
-        config["layer"] = self.copy(layer.layer)
+        config["layer"] = self._copy(layer.layer)
         return type(layer)(**config)
 
     def _sequential(self, model: tf.keras.Sequential) -> tf.keras.Sequential:
@@ -79,14 +149,14 @@ class Rebuilder:
         new = tf.keras.Sequential(new_layers, name=model.name)
         if not new._is_graph_network:
             # The input shape was not declared but found at the first call.
-            new.build(self.copy(model._input_layers[0]).input_shape[0])
+            new.build(self._copy(model._input_layers[0]).input_shape[0])
         new._trainable = model._trainable
         return new
 
     def _functional(self, model: tf.keras.Model) -> tf.keras.Model:
         tensors: dict[int, Any] = {}
         for layer, old in zip(model._input_layers, model.inputs):
-            tensors[id(old)] = self.copy(layer).output
+            tensors[id(old)] = self._copy(layer).output
         created = {}
         for node in ordered_nodes(model):
             if node.is_input or any(id(x) not in tensors for x in node.keras_inputs):
@@ -121,7 +191,7 @@ class Rebuilder:
         """Returns the copy of a weight that a call gets as an argument, as tied embeddings do."""
         owners = [
             layer
-            for layer in self._trace.model._flatten_layers(include_self=False)
+            for layer in self._model._flatten_layers(include_self=False)
             if any(weight is variable for weight in layer.weights)
         ]
         for layer in owners:
@@ -140,21 +210,122 @@ class Rebuilder:
         self, node: Any, args: Any, kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = list(args), dict(kwargs)
-        for name, edit in self._trace.arguments.get(id(node), ()):
+        for name, edit in self._record.arguments.get(id(node), ()):
             place = args if isinstance(name, int) else kwargs
             place[name] = edit(place[name], self._kept)
         return tuple(args), kwargs
 
+    def _share_weights(self) -> None:
+        """Makes layers of the copy share the weights that their originals share."""
+        first: dict[int, tf.Variable] = {}
+        for old_unit, new_unit in self._units:
+            for old, new in zip(_parts(old_unit), _parts(new_unit)):
+                for name, weight in list(vars(old).items()):
+                    if isinstance(weight, tf.Variable) and name in vars(new):
+                        copied = first.setdefault(id(weight), vars(new)[name])
+                        if copied is not vars(new)[name]:
+                            setattr(new, name, copied)
 
-def configuration(layer: tf.keras.layers.Layer) -> dict[str, Any]:
-    """Returns a layer's configuration; functions pass as they are.
 
-    So that activation functions of the user's own need not be registered with Keras.
+def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:
+    """Returns a layer's configuration with which it can be made again.
+
+    Functions and objects that Keras cannot make again pass as they are; what holds an array of a
+    weight's shape is cut with the weight.
+
+    Args:
+      layer: The layer.
+      places: Tells for a weight of the layer what stays of it.
+
+    Raises:
+      UserError: If an initializer can only give values of the old shape.
     """
-    config = layer.get_config()
+    config = dict(layer.get_config())
     for name, value in config.items():
-        function = getattr(layer, name, None) if "activation" in name else None
-        is_function = callable(function) and not isinstance(function, tf.keras.layers.Layer)
-        if is_function and not isinstance(value, str):
-            config[name] = function
+        found = getattr(layer, name, None)
+        if "activation" in name:
+            passes = callable(found) and not isinstance(found, _layers.Layer)
+            config[name] = found if passes and not isinstance(value, str) else value
+        elif name.endswith(("regularizer", "constraint")):
+            config[name] = value if found is None else found
+        elif name.endswith("initializer") and found is not None:
+            config[name] = _initializer(layer, name, value, found, places)
+    if isinstance(layer, _layers.Bidirectional):
+        directions = {"layer": layer.forward_layer, "backward_layer": layer.backward_layer}
+        for name, inner in directions.items():
+            if name in config:
+                own = config[name]["config"]
+                for key in [key for key in own if key.endswith("initializer")]:
+                    own[key] = _initializer(inner, key, own[key], getattr(inner, key), places)
     return config
+
+
+def _initializer(layer: Any, name: str, value: Any, found: Any, places: Places) -> Any:
+    """Returns an initializer that gives values of the new shape."""
+    weight = _initialized_by(layer, name[: -len("_initializer")])
+    cuts = places(weight) if weight is not None else ()
+    fixed = getattr(found, "value", None)
+    if type(found).__name__ == "Constant" and np.ndim(fixed):
+        fixed = np.asarray(fixed)
+        if cuts and fixed.shape == tuple(weight.shape):
+            for axis, stays in cuts:
+                fixed = np.take(fixed, stays, axis=axis)
+        return tf.keras.initializers.Constant(fixed)
+    if type(found).__module__.startswith("keras."):
+        return value
+    if cuts:
+        shape = list(weight.shape)
+        for axis, stays in cuts:
+            shape[axis] = len(stays)
+        if tuple(found(shape, dtype=weight.dtype).shape) != tuple(shape):
+            raise UserError(
+                f"The {name} of '{layer.name}' does not give values of the smaller shape "
+                f"{tuple(shape)}: use tf.keras.initializers.Constant(array)."
+            )
+    try:
+        tf.keras.initializers.get(value)
+    except (TypeError, ValueError):
+        return found  # Not registered with Keras.
+    return value
+
+
+def _parts(layer: Any) -> list[Any]:
+    return list(layer._flatten_layers(include_self=True, recursive=True))
+
+
+def _restore(old: Any, new: Any) -> None:
+    """Gives a copied layer the name, the type policy and the frozen state of the original."""
+    olds, news = _parts(old), _parts(new)
+    if [type(part) for part in olds] != [type(part) for part in news]:
+        # Some layers make their parts when they are built; this is called again then.
+        olds, news = olds[:1], news[:1]
+    for before, after in zip(olds, news):
+        after._name = before._name
+        after._trainable = before._trainable
+        if after.dtype_policy.name != before.dtype_policy.name:
+            after._set_dtype_policy(before.dtype_policy)
+
+
+def _initialized_by(layer: Any, prefix: str) -> Any:
+    """Returns the weight that an initializer of a layer is for, None if that cannot be told."""
+    for owner in (layer, getattr(layer, "cell", None)):
+        for name in (prefix, f"{prefix}_kernel"):
+            weight = getattr(owner, name, None)
+            if isinstance(weight, tf.Variable):
+                return weight
+    return None
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Hides that layers draw seeds when they are made, so that a check changes no later draw."""
+    keras_generator = getattr(backend._SEED_GENERATOR, "generator", None)
+    states = random.getstate(), np.random.get_state()
+    keras_state = keras_generator.getstate() if keras_generator is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if keras_generator is not None:
+            keras_generator.setstate(keras_state)

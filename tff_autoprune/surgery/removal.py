@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.surgery.groups import FilterGroup, groups_of
+from tff_autoprune.surgery.groups import FilterGroup
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.rebuild import Rebuilder
 from tff_autoprune.surgery.roles import Role
-from tff_autoprune.surgery.trace import Trace
 
 Selection = Mapping[str, Union[Sequence[int], np.ndarray]]
 
@@ -21,38 +21,45 @@ class Removal:
     """A checked removal of channels, not yet carried out.
 
     Attributes:
-      model: The model that it is about; not changed.
+      network: The network that it is about.
+      model: Its model; not changed.
+      groups: Its groups.
       selection: Channels to remove by name of the group, ascending; what `round_to` gave back and
         groups that lose nothing are not in it.
-      groups: All groups of the model.
     """
 
-    def __init__(
-        self, trace: Trace, groups: Sequence[FilterGroup], selection: Mapping[str, np.ndarray]
-    ) -> None:
-        self.model = trace.model
-        self.groups = list(groups)
+    def __init__(self, network: Network, selection: Mapping[str, np.ndarray]) -> None:
+        self.network = network
+        self.model = network.model
+        self.groups = network.groups
         self.selection = {name: np.sort(ids) for name, ids in selection.items() if len(ids)}
-        self._trace = trace
-        self._removed = np.zeros(len(trace.channels) + 1, bool)
-        for group in groups:
+        self._record = network.trace.record
+        self._removed = np.zeros(len(self._record.channels) + 1, bool)
+        for group in self.groups:
             if group.name in self.selection:
                 self._removed[group.roots[self.selection[group.name]]] = True
+        self._position = {id(weight): i for i, weight in enumerate(self.model.weights)}
         self._keep = self._kept_places()
+        self._rebuilder().check()
+
+    def _rebuilder(self) -> Rebuilder:
+        def places(weight: tf.Variable) -> list[tuple[int, np.ndarray]]:
+            return self._keep[self._position[id(weight)]] if id(weight) in self._position else []
+
+        return Rebuilder(self.network.trace, self._kept, places)
 
     def _kept(self, ids: np.ndarray) -> np.ndarray:
         # NONE is -1: the last place, which is never removed.
-        return ~self._removed[self._trace.channels.find(ids)]
+        return ~self._removed[self._record.channels.find(ids)]
 
     def _kept_places(self) -> list[list[tuple[int, np.ndarray]]]:
         """Returns for every weight of the model the axes that shrink and the places that stay."""
-        position = {id(weight): i for i, weight in enumerate(self.model.weights)}
-        keep: list[list[tuple[int, np.ndarray]]] = [[] for _ in position]
-        for tie in self._trace.ties:
+        keep: list[list[tuple[int, np.ndarray]]] = [[] for _ in self._position]
+        for tie in self._record.ties:
             if tie.weight is not None:
                 kept = self._kept(tie.ids)
                 if not kept.all():
-                    keep[position[id(tie.weight)]].append((tie.axis, np.flatnonzero(kept)))
+                    keep[self._position[id(tie.weight)]].append((tie.axis, np.flatnonzero(kept)))
         return keep
 
     def slice_weights(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -78,7 +85,6 @@ class Removal:
                 f"Expected one array for each of the {len(weights)} model.{name}, "
                 f"found {len(arrays)}."
             )
-        position = {id(weight): i for i, weight in enumerate(self.model.weights)}
         sliced = []
         for array, weight in zip(arrays, weights):
             array = np.asarray(array)
@@ -87,10 +93,28 @@ class Removal:
                     f"Expected an array of shape {tuple(weight.shape)} for {weight.name}, "
                     f"found {array.shape}."
                 )
-            for axis, places in self._keep[position[id(weight)]]:
+            for axis, places in self._keep[self._position[id(weight)]]:
                 array = np.take(array, places, axis=axis)
             sliced.append(array)
         return sliced
+
+    def silence(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns weights with which the original computes what the smaller model will.
+
+        Args:
+          arrays: Values of `model.weights`.
+
+        Returns:
+          A copy in which all that reads a removed channel has its weights for it set to zero.
+        """
+        arrays = [np.array(array) for array in arrays]
+        for group in self.groups:
+            gone = self.selection.get(group.name, ())
+            for member in group.readers if len(gone) else ():
+                index = [slice(None)] * arrays[member.position].ndim
+                index[member.axis] = member.positions[np.isin(member.channel_of, gone)]
+                arrays[member.position][tuple(index)] = 0
+        return arrays
 
     def apply(self, reinitialize: bool = False) -> tf.keras.Model:
         """Builds the smaller model.
@@ -104,7 +128,7 @@ class Removal:
           flags, dtype policies and regularizers.
         """
         model = self.model
-        new = Rebuilder(self._trace, self._kept).copy(model)
+        new = self._rebuilder().build()
         self._check(new)
         if not reinitialize:
             for index, (old_weight, new_weight) in enumerate(zip(model.weights, new.weights)):
@@ -119,35 +143,42 @@ class Removal:
         return new
 
     def _check(self, new: tf.keras.Model) -> None:
-        """Raises unless the new model is the one that was planned; a rule is wrong otherwise."""
+        """Raises unless the new model is the one that was planned."""
         model = self.model
-        expected = [list(weight.shape) for weight in model.weights]
-        for shape, keep in zip(expected, self._keep):
+        found = {weight.name: list(weight.shape) for weight in new.weights}
+        for index, (weight, keep) in enumerate(zip(model.weights, self._keep)):
+            expected = list(weight.shape)
             for axis, places in keep:
-                shape[axis] = len(places)
-        found = [list(weight.shape) for weight in new.weights]
-        for index, weight in enumerate(model.weights):
-            if index >= len(found) or found[index] != expected[index]:
-                other = new.weights[index] if index < len(found) else None
-                raise AssertionError(
-                    f"{weight.name} should have shape {expected[index]}, found "
-                    f"{other.name if other is not None else None} with "
-                    f"{found[index] if other is not None else None}."
+                expected[axis] = len(places)
+            other = new.weights[index] if index < len(new.weights) else None
+            if other is None or list(other.shape) != expected:
+                raise UserError(
+                    f"'{weight.name}' should have shape {expected} in the smaller model, found "
+                    f"{found.get(weight.name, 'no such weight')}: the layer that holds it makes "
+                    "other weights when it is made again from its get_config(), or its rule "
+                    "(surgery.register_layer) is wrong."
                 )
-        if len(found) != len(expected):
-            raise AssertionError(f"Expected {len(expected)} weights, found {len(found)}.")
+        if len(new.weights) != len(model.weights):
+            raise UserError(
+                f"Expected {len(model.weights)} weights in the smaller model, found "
+                f"{len(new.weights)}: '{new.weights[len(model.weights)].name}' is new. Layers that "
+                "share a weight must hold it in an attribute of their own."
+            )
         for before, after in zip(model.outputs, new.outputs):
             if before.shape.as_list() != after.shape.as_list():
                 raise AssertionError(f"The output shape changed: {before.shape} to {after.shape}.")
 
 
-def plan_removal(model: tf.keras.Model, selection: Selection, round_to: int = 1) -> Removal:
+def plan_removal(
+    model: Union[tf.keras.Model, Network], selection: Selection, round_to: int = 1
+) -> Removal:
     """Checks a removal of channels without building anything.
 
     Args:
-      model: A built functional or sequential model.
+      model: A built functional or sequential model, or a network, whose graph is known already.
       selection: Channels to remove by name of a group, or filters to remove by name of a layer that
-        is not a group's name. The order is the order of preference: `round_to` gives back the last.
+        is not a group's name; what several layers of a group name is removed once. The order is
+        the order of preference: `round_to` gives back the last.
       round_to: The number of filters that a pruned group keeps is rounded up to a multiple of this.
 
     Returns:
@@ -155,30 +186,38 @@ def plan_removal(model: tf.keras.Model, selection: Selection, round_to: int = 1)
 
     Raises:
       UserError: If a name is unknown or stands for a fixed group, an index is out of range or
-        repeated, filters that depend on each other are torn apart, or nothing of a group is left.
+        repeated, filters that depend on each other are torn apart, nothing of a group is left, or
+        a layer cannot be made again.
     """
     if not isinstance(round_to, (int, np.integer)) or round_to < 1:
         raise UserError(f"round_to must be an integer of at least 1, found {round_to!r}.")
-    trace = Trace(model)
-    groups = groups_of(trace)
+    if not isinstance(selection, Mapping):
+        raise UserError(
+            "The selection must be a dictionary from names of groups to lists of channels, found "
+            f"{selection!r}."
+        )
+    network = Network.of(model)
+    groups = network.groups
     by_name = {group.name: group for group in groups}
-    chosen: dict[str, list[int]] = {}
+    chosen: dict[str, dict[int, None]] = {}
     for name, indices in selection.items():
         indices = _as_indices(name, indices)
-        parts = {name: indices} if name in by_name else _channels_of_layer(groups, name, indices)
+        if name in by_name:
+            _check_channels(by_name[name], indices, groups)
+            parts = {name: indices}
+        else:
+            parts = _channels_of_layer(groups, name, indices)
         for group_name, channels in parts.items():
-            chosen.setdefault(group_name, []).extend(channels)
+            chosen.setdefault(group_name, {}).update(dict.fromkeys(channels))
+    rounded = {}
     for name, channels in chosen.items():
-        _check_channels(by_name[name], channels, groups)
-    rounded = {
-        name: np.array(_give_back(by_name[name], channels, round_to), np.int64)
-        for name, channels in chosen.items()
-    }
-    return Removal(trace, groups, rounded)
+        _check_channels(by_name[name], list(channels), groups)
+        rounded[name] = np.array(_give_back(by_name[name], list(channels), round_to), np.int64)
+    return Removal(network, rounded)
 
 
 def remove_filters(
-    model: tf.keras.Model, selection: Selection, round_to: int = 1
+    model: Union[tf.keras.Model, Network], selection: Selection, round_to: int = 1
 ) -> tf.keras.Model:
     """Removes channels from a model.
 
@@ -186,7 +225,7 @@ def remove_filters(
     channels has its weights for it set to zero.
 
     Args:
-      model: A built functional or sequential model; not changed.
+      model: A built functional or sequential model, or its network; not changed.
       selection: See `plan_removal`.
       round_to: See `plan_removal`.
 
@@ -209,7 +248,10 @@ def remove_filters(
 
 
 def _as_indices(name: str, indices: Union[Sequence[int], np.ndarray]) -> list[int]:
-    array = np.asarray(indices)
+    try:
+        array = np.asarray(indices)
+    except ValueError:  # Lists of unequal lengths.
+        array = np.zeros(())
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise UserError(f"The indices for '{name}' must be a list of integers, found {indices!r}.")
     return array.astype(np.int64).tolist()

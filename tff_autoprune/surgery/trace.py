@@ -1,7 +1,7 @@
 """Follows every channel of a Keras model from the layer that makes it to all that read it.
 
     model ── nodes in order ──> Call ── rule of the layer ──> TracedTensor of the output
-                                 └──> Ties (weight, axis, channels), settings that follow, unions
+                                 └──> Record: ties (weight, axis, channels), edits, unions
 
 The result knows for every axis of every weight to which channels its positions belong, which
 channels are one, and which must stay. Nothing is executed and no weight is read.
@@ -10,23 +10,21 @@ channels are one, and which must stay. Nothing is executed and no weight is read
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Union
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
-from keras.src.engine import functional
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import layer_rules as registry
-from tff_autoprune.surgery import rules
+from tff_autoprune.surgery import rules, sizes
 from tff_autoprune.surgery.call import Call
-from tff_autoprune.surgery.channels import Channels
-from tff_autoprune.surgery.roles import Role
+from tff_autoprune.surgery.record import ConfigEdit, Record
 from tff_autoprune.surgery.traced_tensor import (
     Kept,
-    TracedShape,
+    TracedSizes,
     TracedTensor,
     compress,
     size_along,
@@ -36,44 +34,20 @@ from tff_autoprune.surgery.traced_tensor import (
 rules.load()
 
 
-class FixedBoundaryWarning(UserWarning):
-    """A layer is not known; channels that reach it are kept."""
-
-
-@dataclasses.dataclass
-class Tie:
-    """One axis of one weight and the channels along it.
-
-    Attributes:
-      path: Path of the layer that has the weight.
-      layer: The layer.
-      weight: The variable; None for a place outside weights that must not become empty.
-      axis: The axis, counted from the front.
-      ids: Channel numbers along the axis, NONE where a position belongs to none.
-      role: What the axis does with the channels.
-      copies: How often the axis has each filter (once for each gate of an LSTM).
-    """
-
-    path: str
-    layer: tf.keras.layers.Layer
-    weight: Optional[tf.Variable]
-    axis: int
-    ids: np.ndarray
-    role: Role
-    copies: int = 1
-
-
 @dataclasses.dataclass
 class NodeTrace:
     """One call of a layer without a graph of its own: what went in and what came out.
 
     Attributes:
-      path: Name of the layer, after the names of the models and wrappers around it.
+      path: The layer's name, after the names of the models and wrappers around it.
       layer: The layer.
       args: Positional arguments with traced tensors.
       kwargs: Keyword arguments with traced tensors.
       outputs: The outputs, flat.
-      inner: Whether it is part of a wrapper that is listed as well.
+      inner: Whether the call is part of a wrapper that is listed as well.
+      batch: Size of the batch that it works on when the model gets a single example: a wrapper puts
+        time steps there.
+      parts: For a wrapper the calls inside it.
     """
 
     path: str
@@ -82,14 +56,16 @@ class NodeTrace:
     kwargs: Any
     outputs: list[TracedTensor]
     inner: bool
+    batch: int
+    parts: list[NodeTrace]
 
 
 def check_model(model: tf.keras.Model) -> None:
     """Raises a UserError unless the model has a graph of layers that can be followed."""
     if not isinstance(model, tf.keras.Model):
         raise UserError(f"Expected a tf.keras.Model, found {type(model).__name__}.")
-    if not getattr(model, "_is_graph_network", False):
-        if isinstance(model, tf.keras.Sequential):
+    if not registry.computes_its_graph(model):
+        if isinstance(model, tf.keras.Sequential) and not model._is_graph_network:
             raise UserError(
                 f"The Sequential model '{model.name}' has no input shape yet: call "
                 "model.build((None, height, width, channels)) or begin it with an Input layer."
@@ -113,102 +89,44 @@ class Trace:
 
     Args:
       model: A functional or sequential Keras model with known number of channels.
-      warn: Whether to warn of unknown layers.
+      within_groups: See `Record`.
 
     Attributes:
       model: The model.
+      record: Channels, ties and edits.
       channels: Which channels are one, which are fixed.
-      ties: All tied weight axes, in the order of the graph.
-      settings: Changes of layer configurations, by id of the layer.
-      arguments: Changes of constant call arguments, by id of the node.
-      nodes: Every call of a layer that is not itself a model, in the order of the graph.
+      nodes: Every call of a layer that is not itself a followed model, in the order of the graph.
       inputs: The model's inputs.
       outputs: The model's outputs.
+      unknown: Layers without a rule that have weights or that channels reach, and their paths.
     """
 
-    def __init__(self, model: tf.keras.Model, warn: bool = True) -> None:
+    def __init__(self, model: tf.keras.Model, within_groups: Collection[int] = ()) -> None:
         check_model(model)
         self.model = model
-        self._warn = warn
-        self._depth = 0
-        self.channels = Channels()
-        self.ties: list[Tie] = []
-        self.settings: dict[int, list[Callable[[dict[str, Any], Kept], None]]] = {}
-        self.arguments: dict[int, list[tuple[Union[str, int], Callable[[Any, Kept], Any]]]] = {}
+        self.record = Record(self._walk_inner, within_groups)
+        self.channels = self.record.channels
         self.nodes: list[NodeTrace] = []
-        self._ties: dict[tuple[int, int], Tie] = {}
+        self._batch = 1
+        # The calls inside each of the wrappers that are being traced.
+        self._wrappers: list[list[NodeTrace]] = []
         self._tensors: list[TracedTensor] = []
-        self._warned: set[int] = set()
+        self.unknown: list[tuple[str, tf.keras.layers.Layer]] = []
+        self._boundaries: list[Call] = []
         self._entered: dict[int, Sequence[TracedTensor]] = {}
         self.inputs = [_template(x) for x in model.inputs]
         self.outputs = self._run(model, "", self.inputs, outermost=True)
         for name, output in zip(model.output_names, self.outputs):
-            for factor in output.factors:
-                self.channels.fix(factor, f"feeds the model's output '{name}'")
+            self._fix_all(output, f"feeds the model's output '{name}'")
         self._fix_borrowed()
         self._make_rectangular()
 
-    # -- Used by Call ----------------------------------------------------------------------------
-
-    def produce(self, call: Call, weight: tf.Variable, axis: int, copies: int) -> np.ndarray:
-        """Returns the channels along an axis, new ones at the first call."""
-        axis %= len(weight.shape)
-        tie = self._ties.get((id(weight), axis))
-        if tie is None:
-            ids = self.channels.new(weight.shape[axis])
-            if len(ids) == 1:
-                self.channels.fix(ids, "has a single channel")
-            tie = self._add(Tie(call.path, call.layer, weight, axis, ids, Role.PRODUCER, copies))
-        return self.channels.find(tie.ids)
-
-    def tie(
-        self,
-        call: Call,
-        weight: Optional[tf.Variable],
-        axis: int,
-        ids: Optional[np.ndarray],
-        role: Role,
-    ) -> None:
-        """Ties an axis of a weight to channels; at a further call of the layer they become one."""
-        if weight is not None:
-            axis %= len(weight.shape)
-            known = self._ties.get((id(weight), axis))
-            if known is not None:
-                if ids is None:
-                    self.channels.fix(known.ids, f"'{call.path}' is also applied to other values")
-                else:
-                    self.channels.unify(
-                        known.ids, ids, f"'{call.path}' is also applied to values that must stay"
-                    )
-                return
-            if ids is None:
-                # Remembered, so that a later call of the same layer cannot cut this axis.
-                ids = np.full(weight.shape[axis], -1)
-            if len(ids) != weight.shape[axis]:
-                raise AssertionError(
-                    f"{call.path}: axis {axis} of {weight.name} has {weight.shape[axis]} places, "
-                    f"the rule of {type(call.layer).__name__} ties {len(ids)}."
-                )
-        if ids is not None:
-            self._add(Tie(call.path, call.layer, weight, axis, np.array(ids), role))
-
-    def _add(self, tie: Tie) -> Tie:
-        self.ties.append(tie)
-        if tie.weight is not None:
-            self._ties[id(tie.weight), tie.axis] = tie
-        return tie
-
-    def configure(
-        self, layer: tf.keras.layers.Layer, edit: Callable[[dict[str, Any], Kept], None]
-    ) -> None:
-        """Registers a change of a layer's configuration."""
-        self.settings.setdefault(id(layer), []).append(edit)
-
-    def replace_argument(
-        self, node: Any, name: Union[str, int], edit: Callable[[Any, Kept], Any]
-    ) -> None:
-        """Registers a change of a constant argument of a call."""
-        self.arguments.setdefault(id(node), []).append((name, edit))
+    def _fix_all(self, tensor: TracedTensor, reason: str) -> None:
+        for factor in tensor.factors:
+            self.channels.fix(factor, reason)
+        if isinstance(tensor, TracedSizes):
+            for source, _ in frozenset().union(*tensor.of.reshape(-1)):
+                self._fix_all(source, reason)
 
     # -- The walk --------------------------------------------------------------------------------
 
@@ -235,8 +153,7 @@ class Trace:
             known.update((id(x), tensor) for x, tensor in zip(flat, outputs))
             if outermost and not _feeds_outputs(node):
                 for tensor in outputs:
-                    for factor in tensor.factors:
-                        self.channels.fix(factor, f"feeds the loss or metric '{node.layer.name}'")
+                    self._fix_all(tensor, f"feeds the loss or metric '{node.layer.name}'")
         return [known[id(x)] for x in model.outputs]
 
     def call(
@@ -258,47 +175,92 @@ class Trace:
           templates: The outputs without channels.
           node: The Keras node, None inside a wrapper.
         """
-        call = Call(self, layer, path, args, kwargs, templates, node)
-        if isinstance(layer, functional.Functional) and layer._is_graph_network:
-            tensors = _in_input_order(layer, args, call.inputs)
-            shapes = [tuple(x.shape) for x in layer.inputs]
-            if len(tensors) == len(shapes) and all(
-                tensor.rank == len(shape) for tensor, shape in zip(tensors, shapes)
-            ):
-                self._enter(call, tensors)
-                return self._run(layer, path + "/", tensors)
-        rule = registry.layer_rule(layer)
-        if getattr(layer, "symbol", None) != "__operators__.getitem":
-            # Only indexing can tell which of the sizes are used.
-            for tensor in call.inputs:
-                if isinstance(tensor, TracedShape):
-                    call.fix(tensor.of, f"has its number used by '{path}'")
-        if rule is None:
-            outputs = self._boundary(call)
+        call = Call(self.record, layer, path, args, kwargs, templates, node)
+        parts: list[NodeTrace] = []
+        if sizes.only_sizes(call):
+            outputs = sizes.follow(call)
         else:
-            outputs = [x for x in tf.nest.flatten(rule(call)) if isinstance(x, TracedTensor)]
-        if len(outputs) != len(templates):
-            raise AssertionError(
-                f"{path}: the rule of {type(layer).__name__} gave {len(outputs)} outputs, "
-                f"the layer has {len(templates)}."
-            )
+            for tensor in call.inputs:
+                if isinstance(tensor, TracedSizes):
+                    sizes.fix(call, tensor)
+            entered = self._entry(call)
+            if entered is not None:
+                self._enter(call, entered)
+                return self._run(layer, path + "/", entered)
+            self._wrappers.append(parts)
+            outputs = self._ruled(call)
+            self._wrappers.pop()
         self._tensors.extend(outputs)
-        self.nodes.append(NodeTrace(path, layer, call.args, call.kwargs, outputs, self._depth > 0))
+        inner = bool(self._wrappers)
+        traced = NodeTrace(path, layer, call.args, call.kwargs, outputs, inner, self._batch, parts)
+        self.nodes.append(traced)
+        if inner:
+            self._wrappers[-1].append(traced)
         return outputs
 
-    def inner_call(
+    def _entry(self, call: Call) -> Optional[Sequence[TracedTensor]]:
+        """Returns the inputs of a nested model whose graph can be followed, else None."""
+        model = call.layer
+        if not registry.computes_its_graph(model) or registry.layer_rule(model) is not None:
+            return None
+        tensors = _in_input_order(model, call.args, call.inputs)
+        shapes = [tuple(x.shape) for x in model.inputs]
+        fits = len(tensors) == len(shapes) and all(
+            tensor.rank == len(shape) for tensor, shape in zip(tensors, shapes)
+        )
+        return tensors if fits else None
+
+    def _ruled(self, call: Call) -> list[TracedTensor]:
+        """Applies the rule of a layer; without one, the layer is a boundary."""
+        rule = registry.layer_rule(call.layer)
+        if rule is None:
+            return self._boundary(call)
+        try:
+            found = rule(call)
+        except (TypeError, ValueError, IndexError):
+            if not (call.is_operator and any(_is_integer(x) for x in call.inputs)):
+                raise
+            # A number that the rule reads is computed in the graph.
+            self.record.arguments.pop(id(call.node), None)
+            found = call.opaque(f"reaches '{call.path}' together with a computed number")
+        outputs = [x for x in tf.nest.flatten(found) if isinstance(x, TracedTensor)]
+        if len(outputs) != len(call.outputs):
+            raise AssertionError(
+                f"{call.path}: the rule of {type(call.layer).__name__} gave {len(outputs)} "
+                f"outputs, the layer has {len(call.outputs)}."
+            )
+        self._fix_unmentioned(call)
+        return outputs
+
+    def _fix_unmentioned(self, call: Call) -> None:
+        """Keeps channels that a weight may have a place for of which the rule says nothing."""
+        weights = call.layer.weights
+        ties = [tie for weight in weights for tie in self.record.ties_of(weight)]
+        for weight in weights:
+            if self.record.ties_of(weight):
+                continue
+            for tie in ties:
+                if len(tie.ids) in weight.shape:
+                    self.channels.fix(
+                        tie.ids,
+                        f"may have a place in '{weight.name}', of which the rule of "
+                        f"{type(call.layer).__name__} says nothing",
+                    )
+
+    def _walk_inner(
         self,
         layer: tf.keras.layers.Layer,
         path: str,
         args: Any,
         templates: Sequence[TracedTensor],
+        times: int,
     ) -> list[TracedTensor]:
         """Traces a layer that a wrapper calls; the wrapper stands for it in the list of nodes."""
-        self._depth += 1
+        before, self._batch = self._batch, self._batch * times
         try:
             return self.call(layer, path, args, {}, templates, node=None)
         finally:
-            self._depth -= 1
+            self._batch = before
 
     def _enter(self, call: Call, tensors: Sequence[TracedTensor]) -> None:
         """Makes the declared input shapes of a nested model follow the channels passed to it."""
@@ -309,31 +271,25 @@ class Trace:
                 call.elementwise([first, tensor], f"is also read by '{call.path}' elsewhere")
         for input_layer, tensor in zip(call.layer._input_layers, tensors):
             if tensor.factors:
-                self.configure(input_layer, _edit_input(tensor))
+                self.record.configure(input_layer, _edit_input(tensor))
 
     def _boundary(self, call: Call) -> list[TracedTensor]:
         layer = call.layer
+        self._boundaries.append(call)
         touches = bool(layer.weights) or any(x.factors for x in call.inputs)
-        if self._warn and touches and id(layer) not in self._warned:
-            self._warned.add(id(layer))
-            warnings.warn(
-                f"Layer '{call.path}' ({registry.describe(layer)}) is not known to "
-                "tff_autoprune.surgery: the channels that reach it are kept. Register a rule "
-                "with surgery.register_layer to prune them (docs/pruning_any_model.md).",
-                FixedBoundaryWarning,
-                stacklevel=2,
-            )
+        if touches and all(layer is not known for _, known in self.unknown):
+            self.unknown.append((call.path, layer))
         return call.opaque(f"reaches '{call.path}', an unknown {registry.describe(layer)}")
 
     def _fix_borrowed(self) -> None:
-        """Keeps weights whole that a call gets as an argument, besides their own layer."""
+        """Keeps weights whole that a call reads besides their own layer."""
         for node in self.nodes:
             for value in tf.nest.flatten((node.args, node.kwargs)):
                 if isinstance(value, tf.Variable):
-                    for axis in range(len(value.shape)):
-                        tie = self._ties.get((id(value), axis))
-                        if tie is not None:
-                            self.channels.fix(tie.ids, f"is also read by '{node.path}'")
+                    self.record.fix_weight(value, f"is also read by '{node.path}'")
+        for call in self._boundaries:
+            for weight in call.layer.weights:
+                self.record.fix_weight(weight, f"is also read by '{call.path}'")
 
     # -- Rectangles ------------------------------------------------------------------------------
 
@@ -379,10 +335,20 @@ def _template(tensor: Any) -> TracedTensor:
     """Returns a Keras tensor without channels."""
     shape = getattr(tensor, "shape", None)
     known = shape is not None and shape.rank is not None
-    return TracedTensor(tuple(shape) if known else (), dtype=tf.as_dtype(tensor.dtype).name)
+    shape = tuple(shape) if known else ()
+    values = getattr(tensor, "_inferred_value", None)
+    if values is not None and None not in shape:
+        array = np.empty(len(values), object)
+        array[:] = values
+        values = array.reshape(shape) if array.size == math.prod(shape) else None
+    return TracedTensor(shape, dtype=tf.as_dtype(tensor.dtype).name, values=values)
 
 
-def _edit_input(tensor: TracedTensor) -> Callable[[dict[str, Any], Kept], None]:
+def _is_integer(tensor: TracedTensor) -> bool:
+    return tf.as_dtype(tensor.dtype).is_integer
+
+
+def _edit_input(tensor: TracedTensor) -> ConfigEdit:
     def edit(config: dict[str, Any], kept: Kept) -> None:
         shape = list(config["batch_input_shape"])
         for axis in {axis for factor in tensor.factors for axis in varying(factor)}:

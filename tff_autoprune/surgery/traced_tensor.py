@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -32,11 +32,15 @@ class TracedTensor:
       shape: Sizes with the batch axis, None where unknown.
       factors: int64 arrays of the tensor's rank that broadcast against `shape`.
       dtype: Name of the element type.
+      values: Of a small integer tensor the elements that do not depend on the input, such as sizes
+        that are known before the model runs; None for each of the others. An object array of the
+        tensor's shape, or None if nothing is known.
     """
 
     shape: Shape
     factors: tuple[np.ndarray, ...] = ()
     dtype: str = "float32"
+    values: Optional[np.ndarray] = None
 
     @property
     def rank(self) -> int:
@@ -117,11 +121,42 @@ def size_along(factors: Sequence[np.ndarray], axis: int, size: int, kept: Kept) 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TracedShape(TracedTensor):
-    """The value of `tf.shape(x)`.
+class TracedSizes(TracedTensor):
+    """A tensor that is computed from sizes of other tensors alone, such as `tf.shape(x)[1:3]`.
 
     Attributes:
-      of: The tensor whose sizes it holds.
+      of: For each element the (tensor, axis) pairs whose sizes it depends on: an object array of
+        frozensets that has the tensor's shape, or shape () for all elements together.
     """
 
-    of: Optional[TracedTensor] = None
+    of: np.ndarray = dataclasses.field(default_factory=lambda: object_array((), frozenset()))
+
+
+def object_array(shape: Sequence[int], element: Any) -> np.ndarray:
+    """Returns an object array with the same element everywhere."""
+    array = np.empty(tuple(shape), object)
+    for index in np.ndindex(array.shape):
+        array[index] = element
+    return array
+
+
+def numbers(value: Any) -> Optional[np.ndarray]:
+    """Returns an integer argument of an operator as an object array.
+
+    Args:
+      value: A constant, a traced tensor, or a nested list of both.
+
+    Returns:
+      Integers, None for each that is only known when the model runs; None if not even the shape of
+      the argument is known.
+    """
+    if isinstance(value, TracedTensor):
+        if value.values is not None:
+            return value.values
+        return None if None in value.shape else object_array(value.shape, None)
+    if isinstance(value, (list, tuple)):
+        parts = [numbers(part) for part in value]
+        if any(part is None for part in parts) or len({part.shape for part in parts}) > 1:
+            return None
+        return np.stack(parts) if parts else np.zeros(0, object)
+    return np.asarray(value).astype(object)

@@ -49,14 +49,22 @@ def _convolution(call: Call) -> TracedTensor:
 def _grouped(call: Call, inputs: Optional[np.ndarray]) -> np.ndarray:
     """Ties a grouped convolution: whole groups go, as channels of a depthwise convolution do.
 
-    Where the input's channels must stay (the first layer), the same places of all groups go.
+    Where the input has no channels (the first layer), or where `Record.within_groups` says so, the
+    same places of all groups go.
     """
     layer = call.layer
-    call.carry(layer.kernel, -2, None)
+    call.record.grouped.append(layer)
+    within = id(layer) in call.record.within_groups
+    if within and inputs is not None:
+        places = inputs.reshape(layer.groups, -1)
+        call.unify(places, places[:1], "shares a convolution group with values that must stay")
+        call.consume(layer.kernel, -2, call.channels.find(places[0]))
+    else:
+        call.carry(layer.kernel, -2, None)
     filters = call.produce(layer.kernel, -1)
     blocks = filters.reshape(layer.groups, -1)
     why = "shares a convolution group with values that must stay"
-    if inputs is None:
+    if inputs is None or within:
         call.unify(blocks, blocks[:1], why)
     else:
         call.unify(blocks, blocks[:, :1], why)

@@ -11,24 +11,35 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
+from tff_autoprune.surgery import sizes
 from tff_autoprune.surgery.call import Call
 from tff_autoprune.surgery.channels import NONE
 from tff_autoprune.surgery.layer_rules import register_operator
 from tff_autoprune.surgery.rules.merging import concatenate
 from tff_autoprune.surgery.rules.reshaping import permuted, reshaped
-from tff_autoprune.surgery.traced_tensor import Kept, TracedShape, TracedTensor, size_along, varying
+from tff_autoprune.surgery.traced_tensor import Kept, TracedTensor, size_along, varying
 
 
 @register_operator("shape", "compat.v1.shape")
 def _shape(call: Call) -> TracedTensor:
-    # Sizes that channels depend on would change what is computed from them; see `_slices`.
-    template = call.outputs[0]
-    return TracedShape(template.shape, (), template.dtype, of=call.x)
+    return sizes.shape_of(call)
+
+
+@register_operator("size", "compat.v1.size")
+def _size(call: Call) -> TracedTensor:
+    return sizes.of_all_axes(call)
 
 
 @register_operator("rank")
 def _rank(call: Call) -> TracedTensor:
     return call.outputs[0]
+
+
+@register_operator("ensure_shape")
+def _ensure_shape(call: Call) -> TracedTensor:
+    y = call.tensor(call.x.factors)
+    resize_shape(call, "shape", y)
+    return y
 
 
 @register_operator("reshape")
@@ -44,26 +55,32 @@ def resize_shape(call: Call, name: str, y: TracedTensor) -> None:
     if not axes:
         return
     value = call.argument(name)
-    if isinstance(value, TracedTensor):
-        call.fix(y, f"gets a computed shape in '{call.path}'")
+    if isinstance(value, TracedTensor) or any(_is_computed(value[axis]) for axis in axes):
+        call.fix(y, f"gets a computed size in '{call.path}'")
         return
 
-    def edit(shape: Any, kept: Kept) -> list[Any]:
-        sizes = list(shape.numpy() if tf.is_tensor(shape) else shape)
+    def edit(shape: Any, kept: Kept) -> Any:
+        new = list(shape.numpy() if tf.is_tensor(shape) else shape)
         for axis in axes:
-            computed = hasattr(sizes[axis], "_keras_history")
-            if not computed and int(sizes[axis]) != -1:
-                sizes[axis] = size_along(y.factors, axis, y.shape[axis], kept)
-        return sizes
+            if new[axis] is not None and int(new[axis]) != -1:
+                new[axis] = size_along(y.factors, axis, y.shape[axis], kept)
+        return new
 
     call.replace_argument(name, edit)
+
+
+def _is_computed(size: Any) -> bool:
+    return isinstance(size, TracedTensor)
 
 
 @register_operator("transpose", "compat.v1.transpose")
 def _transpose(call: Call) -> TracedTensor:
     x = call.x
-    order = call.argument("perm")
-    order = list(range(x.rank))[::-1] if order is None else [int(a) for a in np.asarray(order)]
+    if call.argument("perm") is None:
+        return call.tensor(permuted(x, list(range(x.rank))[::-1]).factors)
+    order = call.numbers("perm")
+    if order is None or None in order:
+        return call.opaque(f"is transposed by a computed order in '{call.path}'")[0]
     return call.tensor(permuted(x, order).factors)
 
 
@@ -108,36 +125,61 @@ def _stack(call: Call) -> TracedTensor:
     return call.elementwise(widened, f"is stacked with values that must stay in '{call.path}'")
 
 
+def single_out(call: Call, x: TracedTensor, axis: int, reason: str) -> TracedTensor:
+    """Prepares a tensor for a pick of single places along an axis: all places must stay there.
+
+    Channels that also differ along other axes (the heads of a fused query, key and value) become
+    the same at all places, and can still go; others are fixed.
+    """
+    factors = []
+    for factor in call.factors_of(x):
+        if axis in varying(factor):
+            if len(varying(factor)) == 1:
+                call.channels.fix(factor, reason)
+            else:
+                first = np.take(factor, [0], axis)
+                call.unify(factor, first, reason)
+                factor = call.channels.find(first)
+        factors.append(factor)
+    return x.with_factors(factors)
+
+
 @register_operator("unstack")
 def _unstack(call: Call) -> list[TracedTensor]:
-    x = call.x
-    axis = x.axis(int(call.argument("axis", 0)))
-    ids = call.along(x, axis)
-    if ids is not None:
-        call.channels.fix(ids, f"becomes a tensor of its own in '{call.path}'")
+    axis = call.x.axis(int(call.argument("axis", 0)))
+    x = single_out(call, call.x, axis, f"becomes a tensor of its own in '{call.path}'")
     factors = [np.squeeze(f, axis) for f in call.factors_of(x) if axis not in varying(f)]
     return [call.tensor(factors, output) for output in range(len(call.outputs))]
 
 
 @register_operator("tile")
 def _tile(call: Call) -> TracedTensor:
-    x = call.x
-    multiples = [int(m) for m in np.asarray(call.argument("multiples"))]
+    multiples = call.numbers("multiples")
     factors = []
-    for factor in call.factors_of(x):
-        repeats = [m if axis in varying(factor) else 1 for axis, m in enumerate(multiples)]
-        factors.append(np.tile(factor, repeats))
+    for factor in call.factors_of(call.x):
+        repeats = [multiples[a] if a in varying(factor) else 1 for a in range(call.x.rank)]
+        if None in repeats:
+            call.channels.fix(factor, f"is repeated a computed number of times by '{call.path}'")
+        else:
+            factors.append(np.tile(factor, [int(number) for number in repeats]))
     return call.tensor(factors)
 
 
 @register_operator("repeat")
 def _repeat(call: Call) -> TracedTensor:
-    x, repeats, axis = call.x, call.argument("repeats"), call.argument("axis")
-    if axis is None or np.ndim(repeats) or isinstance(repeats, TracedTensor):
+    x, axis = call.x, call.argument("axis")
+    if axis is None:
         return call.opaque(f"is repeated by '{call.path}'")[0]
-    axis = x.axis(int(axis))
-    factors = call.factors_of(x)
-    return call.tensor(np.repeat(f, repeats, axis) if axis in varying(f) else f for f in factors)
+    axis, repeats = x.axis(int(axis)), call.numbers("repeats")
+    factors = []
+    for factor in call.factors_of(x):
+        if axis in varying(factor):
+            if repeats is None or repeats.size != 1 or repeats.item() is None:
+                call.channels.fix(factor, f"is repeated in a computed way by '{call.path}'")
+                continue
+            factor = np.repeat(factor, repeats.item(), axis)
+        factors.append(factor)
+    return call.tensor(factors)
 
 
 @register_operator("reverse")
@@ -162,14 +204,19 @@ def _spread(call: Call) -> TracedTensor:
 def _pad(call: Call) -> TracedTensor:
     x = call.x
     mode = str(call.argument("mode", "CONSTANT")).upper()
-    widths = np.asarray(call.argument("paddings"))
+    widths = call.numbers("paddings")
+    if widths is None:
+        return call.opaque(f"is padded by a computed number in '{call.path}'")[0]
     factors = []
     for factor in call.factors_of(x):
+        if any(None in widths[axis] for axis in varying(factor)):
+            call.channels.fix(factor, f"is padded by a computed number in '{call.path}'")
+            continue
         padded = [axis for axis in varying(factor) if widths[axis].any()]
         if padded and mode != "CONSTANT":
             call.channels.fix(factor, f"is padded with copies of channels by '{call.path}'")
             continue
-        own = [widths[axis] if axis in padded else (0, 0) for axis in range(x.rank)]
+        own = [tuple(widths[axis]) if axis in padded else (0, 0) for axis in range(x.rank)]
         factors.append(np.pad(factor, own, constant_values=NONE))
     return call.tensor(factors)
 
@@ -178,21 +225,25 @@ def _pad(call: Call) -> TracedTensor:
 def _split(call: Call) -> list[TracedTensor]:
     x = call.argument("value")
     axis = x.axis(int(call.argument("axis", 0)))
-    sizes = [tensor.shape[axis] for tensor in call.outputs]
+    lengths = [tensor.shape[axis] for tensor in call.outputs]
     ids = call.along(x, axis)
+    given = call.argument("num_or_size_splits")
+    if ids is not None and (None in lengths or any(map(_is_computed, tf.nest.flatten(given)))):
+        return call.opaque(f"is split into computed sizes by '{call.path}'")
     if ids is not None:
-        parts = np.split(ids, np.cumsum(sizes)[:-1])
+        parts = np.split(ids, np.cumsum(lengths)[:-1])
         for part in parts:
             call.follow(part)
         call.replace_argument(
             "num_or_size_splits", lambda _, kept: [int(kept(part).sum()) for part in parts]
         )
     outputs = []
-    for number, start in enumerate(np.cumsum([0, *sizes[:-1]]) if None not in sizes else sizes):
+    starts = lengths if None in lengths else np.cumsum([0, *lengths[:-1]])
+    for number, start in enumerate(starts):
         factors = []
         for factor in call.factors_of(x):
             if axis in varying(factor):
-                factor = np.take(factor, np.arange(start, start + sizes[number]), axis)
+                factor = np.take(factor, np.arange(start, start + lengths[number]), axis)
             factors.append(factor)
         outputs.append(call.tensor(factors, number))
     return outputs
@@ -202,11 +253,9 @@ def _split(call: Call) -> list[TracedTensor]:
 def _gather(call: Call) -> TracedTensor:
     x, indices = call.argument("params"), call.argument("indices")
     axis = x.axis(int(call.argument("axis") or 0)) if isinstance(x, TracedTensor) else 0
-    if (
-        isinstance(indices, TracedTensor)
-        or not isinstance(x, TracedTensor)
-        or np.ndim(indices) != 1
-    ):
+    if isinstance(x, TracedTensor) and isinstance(indices, TracedTensor):
+        return _gather_computed(call, x, indices, axis)
+    if not isinstance(x, TracedTensor) or np.ndim(indices) != 1:
         return call.opaque(f"is looked up by '{call.path}'")[0]
     chosen = np.asarray(indices)
     ids = call.along(x, axis)
@@ -223,24 +272,54 @@ def _gather(call: Call) -> TracedTensor:
     return call.tensor(f.take(chosen, axis) if axis in varying(f) else f for f in factors)
 
 
+def _gather_computed(call: Call, x: TracedTensor, indices: TracedTensor, axis: int) -> TracedTensor:
+    """Traces a look-up of places that are computed: their channels stay, others pass."""
+    why = f"is looked up by '{call.path}'"
+    if call.argument("batch_dims"):
+        return call.opaque(why)[0]
+    call.fix(indices, why)
+    x = single_out(call, x, axis, why)
+    new_axes = tuple(range(axis, axis + indices.rank))
+    return call.tensor(
+        np.expand_dims(np.squeeze(f, axis), new_axes)
+        for f in call.factors_of(x)
+        if axis not in varying(f)
+    )
+
+
 @register_operator("slice")
 def _slice(call: Call) -> TracedTensor:
     x = call.argument("input_")
-    begin, size = np.asarray(call.argument("begin")), np.asarray(call.argument("size"))
-    begin, size = [int(b) for b in begin], [int(s) for s in size]
-    picks = [slice(b, None if s == -1 else b + s) for b, s in zip(begin, size)]
-    for axis, pick in enumerate(picks):
+    begin, size = call.numbers("begin"), call.numbers("size")
+    why = f"is cut out at computed places by '{call.path}'"
+    if begin is None or size is None:
+        return call.opaque(why)[0]
+    picks: list[slice] = []
+    for axis, (start, number) in enumerate(zip(begin, size)):
         ids = call.along(x, axis)
-        if ids is None or pick == slice(0, None):
+        if start == 0 and number in (-1, x.shape[axis]) and ids is None:
+            picks.append(slice(None))
             continue
-        call.follow(ids[pick])
+        computed = start is None or number is None or _is_one_tensor(call, "begin", "size")
+        if ids is None or (start == 0 and number == -1):
+            picks.append(slice(None))
+            continue
+        if computed:
+            call.channels.fix(ids, why)
+        if start is None or number is None:
+            picks.append(slice(None))
+            continue
+        picks.append(slice(start, None if number == -1 else start + number))
+        if computed:
+            continue
+        call.follow(ids[picks[-1]])
 
-        def edit_begin(value: Any, kept: Kept, axis: int = axis, ids: Any = ids) -> list[int]:
+        def edit_begin(value: Any, kept: Kept, axis: int = axis, ids: Any = ids) -> list[Any]:
             return _with(value, axis, int(kept(ids[: begin[axis]]).sum()))
 
         def edit_size(
-            value: Any, kept: Kept, axis: int = axis, ids: Any = ids, pick: Any = pick
-        ) -> list[int]:
+            value: Any, kept: Kept, axis: int = axis, ids: Any = ids, pick: Any = picks[-1]
+        ) -> list[Any]:
             return _with(value, axis, int(kept(ids[pick]).sum()))
 
         call.replace_argument("begin", edit_begin)
@@ -248,8 +327,13 @@ def _slice(call: Call) -> TracedTensor:
     return call.tensor(_picked(f, picks) for f in call.factors_of(x))
 
 
-def _with(value: Any, place: int, new: int) -> list[int]:
-    result = [int(v) for v in np.asarray(value)]
+def _is_one_tensor(call: Call, *names: str) -> bool:
+    """Returns whether an argument is a computed tensor, no element of which can be replaced."""
+    return any(isinstance(call.argument(name), TracedTensor) for name in names)
+
+
+def _with(value: Any, place: int, new: int) -> list[Any]:
+    result = list(value.numpy() if tf.is_tensor(value) else value)
     result[place] = new
     return result
 
@@ -262,14 +346,13 @@ def _picked(factor: np.ndarray, picks: Sequence[slice]) -> np.ndarray:
 def _getitem(call: Call) -> Any:
     x = call.args[0]
     spec = call.argument("slice_spec")
-    items = list(spec) if isinstance(spec, (list, tuple)) else [spec]
-    if isinstance(x, TracedShape):
-        return _size_of(call, x, items)
+    several = isinstance(spec, (list, tuple))
+    items = list(spec) if several else [spec]
     places = _places(items, x.rank) if isinstance(x, TracedTensor) else None
     if places is None:
         return call.opaque(f"is picked by computed places in '{call.path}'")[0]
     for place, axis in places:
-        _follow_pick(call, x, axis, place, items[place], isinstance(spec, (list, tuple)))
+        x = _follow_pick(call, x, axis, place, items[place], several)
     index, dropped = _as_index(items, places, x.rank)
     factors = []
     for factor in call.factors_of(x):
@@ -285,22 +368,13 @@ def _getitem(call: Call) -> Any:
     return call.tensor(factors)
 
 
-def _size_of(call: Call, x: TracedShape, items: Sequence[Any]) -> TracedTensor:
-    """Returns sizes of a tensor; those that pruning would change are fixed."""
-    only = len(items) == 1 and isinstance(items[0], (int, np.integer))
-    wanted = {x.of.axis(int(items[0]))} if only else set(range(x.of.rank))
-    for factor in call.factors_of(x.of):
-        if wanted & set(varying(factor)):
-            call.channels.fix(factor, f"has its number taken by '{call.path}'")
-    return call.outputs[0]
-
-
 def _places(items: Sequence[Any], rank: int) -> Optional[list[tuple[int, int]]]:
     """Returns (position in the index, axis) of everything that picks from an axis."""
-    if any(
-        isinstance(item, (TracedTensor, list, np.ndarray)) or tf.is_tensor(item) for item in items
-    ):
-        return None
+    for item in items:
+        if isinstance(item, TracedTensor) and item.rank:
+            return None
+        if isinstance(item, (list, np.ndarray)) or tf.is_tensor(item):
+            return None
     picking = sum(item is not None and item is not Ellipsis for item in items)
     places, axis = [], 0
     for position, item in enumerate(items):
@@ -309,29 +383,40 @@ def _places(items: Sequence[Any], rank: int) -> Optional[list[tuple[int, int]]]:
         if item is Ellipsis:
             axis += rank - picking
             continue
-        if isinstance(item, dict) and any(isinstance(v, TracedTensor) for v in item.values()):
-            return None
         places.append((position, axis))
         axis += 1
     return places
 
 
 def _as_slice(item: Any) -> Any:
-    return slice(item["start"], item["stop"], item["step"]) if isinstance(item, dict) else int(item)
+    """Returns an index or slice; a computed one as the whole axis."""
+    if isinstance(item, dict):
+        bounds = [item["start"], item["stop"], item["step"]]
+        return slice(None) if any(map(_is_computed, bounds)) else slice(*bounds)
+    return 0 if _is_computed(item) else int(item)
 
 
 def _follow_pick(
     call: Call, x: TracedTensor, axis: int, place: int, item: Any, several: bool
-) -> None:
+) -> TracedTensor:
     """Makes a constant index or slice follow the channels along its axis."""
-    ids = call.along(x, axis)
     pick = _as_slice(item)
+    if isinstance(pick, int):
+        if any(axis in varying(f) and len(varying(f)) > 1 for f in call.factors_of(x)):
+            return single_out(call, x, axis, f"is taken out by its index in '{call.path}'")
+    elif any(map(_is_computed, item.values())):
+        x = single_out(call, x, axis, f"is picked at computed places in '{call.path}'")
+        return x.with_factors(f for f in x.factors if axis not in varying(f))
+    ids = call.along(x, axis)
     if ids is None or pick == slice(None, None, None):
-        return
+        return x
     size = len(ids)
     if isinstance(pick, int):
+        if _is_computed(item):
+            call.channels.fix(ids, f"is picked at computed places in '{call.path}'")
+            return x
         pick %= size
-        call.channels.fix(ids[pick : pick + 1], f"is picked alone by '{call.path}'")
+        call.channels.fix(ids[pick : pick + 1], f"is taken out by its index in '{call.path}'")
 
         def edit_item(kept: Kept) -> Any:
             return int(kept(ids[:pick]).sum())
@@ -340,7 +425,7 @@ def _follow_pick(
         start, stop, step = pick.indices(size)
         if step != 1:
             call.channels.fix(ids, f"is picked with a stride by '{call.path}'")
-            return
+            return x
         call.follow(ids[start:stop])
 
         def edit_item(kept: Kept) -> Any:
@@ -355,6 +440,7 @@ def _follow_pick(
         return tuple(new)
 
     call.replace_argument("slice_spec", edit)
+    return x
 
 
 def _as_index(

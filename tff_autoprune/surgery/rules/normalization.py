@@ -10,20 +10,37 @@ from tff_autoprune.surgery.layer_rules import register_layer
 from tff_autoprune.surgery.traced_tensor import Kept, TracedTensor
 
 _layers = tf.keras.layers
+_BATCH_STATISTICS = (
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+    "moving_stddev",
+    "renorm_mean",
+    "renorm_stddev",
+)
 
 
 @register_layer(_layers.BatchNormalization, _layers.experimental.SyncBatchNormalization)
 def _batch_normalization(call: Call) -> TracedTensor:
     # Each channel has its own statistics and is normalized by itself.
     layer, x = call.layer, call.x
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    names = ("gamma", "beta", "moving_mean", "moving_variance")
-    weights = [getattr(layer, name) for name in names if getattr(layer, name) is not None]
+    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    weights = [
+        weight
+        for weight in (getattr(layer, name, None) for name in _BATCH_STATISTICS)
+        if isinstance(weight, tf.Variable)
+    ]
+    # A layer with virtual batches counts its axes with one axis more in front, also in its
+    # configuration, where the constructor does not expect it.
+    virtual = getattr(layer, "virtual_batch_size", None) is not None
     for axis in axes:
-        ids = call.along(x, axis)
+        ids = call.along(x, axis - 1 if virtual else axis)
         for weight in weights:
             # With several axes the weights have the input's rank and size 1 elsewhere.
-            call.carry(weight, 0 if len(axes) == 1 else axis, ids)
+            call.carry(weight, 0 if len(weight.shape) == 1 else axis, ids)
+    if virtual:
+        call.configure(lambda config, _: config.update(axis=[axis - 1 for axis in axes]))
     return call.same(x)
 
 

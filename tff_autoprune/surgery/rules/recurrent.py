@@ -14,6 +14,8 @@ from tff_autoprune.surgery.layer_rules import register_layer
 from tff_autoprune.surgery.traced_tensor import TracedTensor
 
 _layers = tf.keras.layers
+#: By number of gates.
+_CELLS = {4: _layers.LSTMCell, 3: _layers.GRUCell, 1: _layers.SimpleRNNCell}
 
 
 @register_layer(_layers.Embedding)
@@ -29,6 +31,8 @@ def _recurrent(call: Call, gates: int) -> list[TracedTensor]:
     """Traces a recurrent layer whose weights have one block of units for each gate."""
     layer = call.layer
     cell = layer.cell
+    if type(cell).call is not _CELLS[gates].call or "call" in vars(cell):
+        return call.opaque(f"reaches '{call.path}', whose cell is not known")
     x, *states = call.operands()
     x = call.mix(x, range(1, x.rank - 1), f"is read in turn by '{call.path}'")
     call.consume(cell.kernel, 0, call.along(x, -1))

@@ -23,7 +23,8 @@ def _time_distributed(call: Call) -> list[TracedTensor]:
     steps = [_one_step(call.mix(x, [1], why)) for x in call.inputs]
     if len(call.inputs) > 1:
         return call.opaque(f"reaches '{call.path}' together with other tensors")
-    inner = call.subcall(call.layer.layer, steps, [_one_step(y) for y in call.outputs])
+    times = call.x.shape[1] or 1
+    inner = call.subcall(call.layer.layer, steps, [_one_step(y) for y in call.outputs], times)
     return [
         call.tensor([np.expand_dims(f, 1) for f in y.factors], place)
         for place, y in enumerate(inner)
@@ -40,22 +41,25 @@ def _one_step(x: TracedTensor) -> TracedTensor:
 
 @register_layer(_layers.Bidirectional)
 def _bidirectional(call: Call) -> list[TracedTensor]:
-    """Traces both directions; their units go in pairs, as the layer has one setting for both."""
+    """Traces both directions.
+
+    Their units go in pairs, unless the backward layer was given and has settings of its own.
+    """
     layer = call.layer
     x, *states = call.operands()
-    if states or not isinstance(
-        layer.forward_layer, (_layers.LSTM, _layers.GRU, _layers.SimpleRNN)
-    ):
+    directions = (layer.forward_layer, layer.backward_layer)
+    known = (_layers.LSTM, _layers.GRU, _layers.SimpleRNN)
+    if states or not all(isinstance(inner, known) for inner in directions):
         return call.opaque(f"reaches '{call.path}', which cannot be followed")
     merged = 1 if layer.merge_mode else 2
-    own = [_of_one_direction(layer, y) for y in call.outputs[:1]] + [
-        y.with_factors(()) for y in call.outputs[merged : merged + layer_states(call, merged)]
-    ]
-    forward = call.subcall(layer.forward_layer, [x], own)
-    backward = call.subcall(layer.backward_layer, [x], own)
-    for one, other in zip(forward, backward):
-        for first, second in zip(one.factors, other.factors):
-            call.unify(first, second, "")
+    of_each = (len(call.outputs) - merged) // 2
+    forward, backward = (
+        call.subcall(inner, [x], _templates(call, inner, of_each)) for inner in directions
+    )
+    if not hasattr(layer, "_backward_layer_config"):
+        for one, other in zip(forward, backward):
+            for first, second in zip(one.factors, other.factors):
+                call.unify(first, second, f"shares the units of '{call.path}' with fixed ones")
     call.configure(_edit_inner(call))
     states = [*forward[1:], *backward[1:]]
     if layer.merge_mode is None:
@@ -67,14 +71,11 @@ def _bidirectional(call: Call) -> list[TracedTensor]:
     return [first, *states]
 
 
-def layer_states(call: Call, merged: int) -> int:
-    """Returns how many states each direction gives out."""
-    return (len(call.outputs) - merged) // 2
-
-
-def _of_one_direction(layer: Any, y: TracedTensor) -> TracedTensor:
-    size = layer.forward_layer.units
-    return TracedTensor((*y.shape[:-1], size), (), y.dtype)
+def _templates(call: Call, inner: Any, states: int) -> list[TracedTensor]:
+    """Returns the outputs of one direction without channels: what it gives out, and its states."""
+    y = call.outputs[0]
+    output = TracedTensor((*y.shape[:-1], inner.units), (), y.dtype)
+    return [output, *[TracedTensor((y.shape[0], inner.units), (), y.dtype)] * states]
 
 
 def _edit_inner(call: Call) -> Any:
@@ -84,7 +85,7 @@ def _edit_inner(call: Call) -> Any:
     def edit(config: dict[str, Any], kept: Kept) -> None:
         for name, inner in directions.items():
             if name in config:
-                for inner_edit in call.trace.settings.get(id(inner), ()):
+                for inner_edit in call.record.settings.get(id(inner), ()):
                     inner_edit(config[name]["config"], kept)
 
     return edit
