@@ -217,14 +217,18 @@ class Rebuilder:
 
     def _share_weights(self) -> None:
         """Makes layers of the copy share the weights that their originals share."""
-        first: dict[int, tf.Variable] = {}
+        held: dict[int, list[tuple[tf.Variable, Any, str]]] = {}
         for old_unit, new_unit in self._units:
             for old, new in zip(_parts(old_unit), _parts(new_unit)):
-                for name, weight in list(vars(old).items()):
+                for name, weight in vars(old).items():
                     if isinstance(weight, tf.Variable) and name in vars(new):
-                        copied = first.setdefault(id(weight), vars(new)[name])
-                        if copied is not vars(new)[name]:
-                            setattr(new, name, copied)
+                        held.setdefault(id(weight), []).append((weight, new, name))
+        for holders in held.values():
+            copies = [vars(layer)[name] for _, layer, name in holders]
+            shared = next((c for c in copies if c.name == holders[0][0].name), copies[0])
+            for copied, (_, layer, name) in zip(copies, holders):
+                if copied is not shared:
+                    setattr(layer, name, shared)
 
 
 def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:
