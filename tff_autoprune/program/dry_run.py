@@ -23,7 +23,8 @@ def describe(config: ml_collections.ConfigDict) -> str:
 
     Returns:
       Text: clients and their examples, the model layer by layer, its filter groups, bytes of a
-      round, and an estimate of the time, from one round that is tried and thrown away.
+      round, epsilon with aggregator.name=dp, and an estimate of the time, from one round that is
+      tried and thrown away.
 
     Raises:
       UserError: If the configuration or the data is wrong.
@@ -48,6 +49,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f" {', '.join(group.name for group in prunable) or 'nothing'}",
             f"Traffic with the dense model: {per_round / 1e6:.2f} MB a round,"
             f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
+            *_describe_privacy(config, loaded),
             _estimate(config, loaded, model),
         ]
     parts += notices.of(config, train_clients=len(loaded.train.client_ids), dense=sizes)
@@ -72,6 +74,19 @@ def _describe_data(config: ml_collections.ConfigDict, loaded: data.FederatedData
         f"Data {config.data.name}: images {spec.image_shape}, {spec.num_classes} classes\n"
         f"{pd.DataFrame(rows).T.to_string()}"
     )
+
+
+def _describe_privacy(config: ml_collections.ConfigDict, loaded: data.FederatedData) -> list[str]:
+    settings = federated.Settings.from_config(config).aggregator
+    if settings.name != "dp":
+        return []
+    epsilon = federated.privacy.epsilon(
+        settings, rounds=config.federated.rounds, num_clients=len(loaded.train.client_ids)
+    )
+    return [
+        f"Privacy: epsilon {epsilon:.2f} at delta {settings.delta:g} after"
+        f" {config.federated.rounds} rounds, for the clients that train"
+    ]
 
 
 def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, model) -> str:

@@ -22,6 +22,7 @@ METRICS_COLUMNS = (
     "seconds",
     "clients",
     "failed_clients",
+    "examples",
     "train_loss",
     "train_accuracy",
     "validation_loss",

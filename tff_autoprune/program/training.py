@@ -135,10 +135,13 @@ class Training:
         The first Ctrl-C asks for that, the second raises KeyboardInterrupt at once.
 
         Returns:
-          The summary; {} if the run was interrupted.
+          The summary; of the rounds so far if the run was interrupted, {} if there are none.
         """
         self._started = time.monotonic()
         self._write_config()
+        if self._round_num < self._config.federated.rounds:
+            # Of a model that is about to change.
+            self._files.forget("export", "benchmark", "against_dense", "clients", "fleet")
         with files.replacing(self._files.dense_model) as path:
             self._dense.save(path)
         self._progress = Progress(
@@ -160,11 +163,13 @@ class Training:
                 if due or self.interrupted:
                     self._save_checkpoint()
             if self.interrupted:
+                # What there is can be exported and reported.
+                summary = self._finish() if self._round_num else {}
                 self._progress.message(
                     f"stopped after round {self._round_num}; go on with the same command and"
                     " --resume"
                 )
-                return {}
+                return summary
             self._save_checkpoint()
             return self._finish()
         finally:
@@ -180,7 +185,11 @@ class Training:
 
     def _check_run_directory(self, *, resume: bool, overwrite: bool) -> None:
         if resume and self._files.is_run():
-            config_lib.check_same("--resume", self._config, self._files.read_config()["config"])
+            used = self._files.read_config()["config"]
+            # More rounds extend a run; its learning-rate schedule is then that of the longer run.
+            section = used["federated"]
+            section["rounds"] = max(section["rounds"], self._config.federated.rounds)
+            config_lib.check_same("--resume", self._config, used)
         else:
             self._files.check_writable(overwrite=overwrite)
 
@@ -209,6 +218,7 @@ class Training:
             "round": self._round_num,
             "clients": sampled,
             "failed_clients": sampled - (result.clients - result.failed_clients),
+            "examples": int(result.metrics["num_examples"]),
             "train_loss": result.metrics["loss"],
             "train_accuracy": result.metrics["accuracy"],
             "parameters": parameters,
@@ -581,9 +591,11 @@ def _headline(summary: dict[str, Any]) -> str:
     traffic = summary["communication"]
     used = traffic["download_bytes"] + traffic["upload_bytes"]
     share = used / max(1, traffic["dense_equivalent_bytes"])
+    privacy = summary["privacy"]
+    epsilon = f", epsilon {privacy['epsilon']:.2f}" if privacy and privacy["epsilon"] else ""
     return (
         f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
         f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
         f" test accuracy {summary['accuracy']['test']:.3f},"
-        f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's)"
+        f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's){epsilon}"
     )
