@@ -109,7 +109,7 @@ def test_its_figures_are_those_of_the_summary(browser, report, run):
         "dense/flops",
         "accuracy/test",
         "benchmark/pruned/latency_ms_median",
-        "export/pruned.full_int8/accuracy",
+        "export/pruned.full_int8/bytes",
         "communication/dense_equivalent_bytes",
     } <= paths
     for path, value, words in shown:
