@@ -108,7 +108,7 @@ def quantity(field: str, title: str = "", *, scale: Optional[Spec] = None, **axi
         "field": field,
         "type": "quantitative",
         "title": title or None,
-        "scale": {"zero": False, **(scale or {})},
+        "scale": scale if scale and "type" in scale else {"zero": False, **(scale or {})},
         "axis": axis,
     }
 
