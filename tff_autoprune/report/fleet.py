@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from tff_autoprune import config as config_lib
+from tff_autoprune import randomness
 from tff_autoprune.errors import UserError
 from tff_autoprune.report import bill, dense
 from tff_autoprune.report.run_data import RunData
 
-_STREAM = 101
 _NUMBERS = (
     "gflops",
     "download_mbps",
@@ -210,8 +210,7 @@ def _feedback_seconds(run: RunData, fleet: Fleet, row: Mapping[str, Any]) -> flo
 
 def _draw(fleet: Fleet, seed: int, round_num: int, count: int) -> dict[str, np.ndarray]:
     """Returns the devices of a cohort: float64 [count] by field."""
-    path = (seed, _STREAM, abs(round_num), int(round_num < 0))
-    generator = np.random.default_rng(path)
+    generator = randomness.generator(seed, "fleet", abs(round_num), int(round_num < 0))
     share = fleet.table["share"].to_numpy(float)
     chosen = generator.choice(len(share), count, p=share / share.sum())
     devices = {name: fleet.table[name].to_numpy(float)[chosen] for name in _NUMBERS}
