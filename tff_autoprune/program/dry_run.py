@@ -92,7 +92,8 @@ def _describe_privacy(config: ml_collections.ConfigDict, loaded: data.FederatedD
 def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, model) -> str:
     """Times one round; the first, which also traces, is not counted."""
     settings = config.federated
-    engine = federated.Engine(model, federated.Settings.from_config(config))
+    task = federated.Task.of_data(model, loaded.train, ignored_label=loaded.spec.ignored_label)
+    engine = federated.Engine(model, federated.Settings.from_config(config), task=task)
     state = engine.initialize()
     seconds = []
     for round_num in (1, 2):

@@ -98,6 +98,9 @@ class Training:
         self._engine = federated.Engine(
             self._dense,
             federated.Settings.from_config(config),
+            task=federated.Task.of_data(
+                self._dense, self._data.train, ignored_label=self._data.spec.ignored_label
+            ),
             regularizer_fn=self._method.regularizer_fn,
         )
         self._round_num = 0
