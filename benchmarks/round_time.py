@@ -34,8 +34,9 @@ _MODELS = flags.DEFINE_list(
 _CONTENDERS = flags.DEFINE_list(
     "contenders",
     ["engine", "tff_default", "tff_functional", "keras_fit"],
-    "Which of engine, engine_bfloat16, tff_default, tff_functional, keras_fit, engine_evaluate and"
-    " keras_evaluate to run; the others are compared with the first.",
+    "Which of engine, engine_bfloat16, engine_on_tff (the same client work on TFF's own runtime),"
+    " tff_default, tff_functional, keras_fit, engine_evaluate and keras_evaluate to run; the others"
+    " are compared with the first.",
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds that are measured.", lower_bound=1)
 _SERVE = flags.DEFINE_string("serve", None, "For this script's own use: CONTENDER,MODEL.")
@@ -88,16 +89,24 @@ def _metrics():
     return [tf.keras.metrics.SparseCategoricalAccuracy()]
 
 
-def _engine(name: str, precision: str = "float32") -> Callable[[], None]:
+def _engine(
+    name: str, precision: str = "float32", start: Callable[[], None] = runtime.start
+) -> Callable[[], None]:
     from tff_autoprune import federated
 
-    runtime.start()
+    start()
     settings = federated.Settings(
         client_optimizer="sgd", client_learning_rate=_LEARNING_RATE, client_precision=precision
     )
     engine = federated.Engine(_build(name), settings)
     state, datasets = engine.initialize(), _datasets()
     return lambda: engine.next(state, datasets)
+
+
+def _start_tff() -> None:
+    import tensorflow_federated as tff
+
+    tff.backends.native.set_sync_local_cpp_execution_context()
 
 
 def _stock(model_fn) -> Callable[[], None]:
@@ -179,6 +188,7 @@ def _keras_evaluate(name: str) -> Callable[[], None]:
 _BUILDERS = {
     "engine": _engine,
     "engine_bfloat16": functools.partial(_engine, precision="bfloat16"),
+    "engine_on_tff": functools.partial(_engine, start=_start_tff),
     "tff_default": _tff_default,
     "tff_functional": _tff_functional,
     "keras_fit": _keras_fit,

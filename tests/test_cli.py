@@ -75,3 +75,10 @@ def test_an_imported_module_registers_layers(tmp_path):
         ROOT / "scripts" / "export.py", "--import=my_layers", "--only_check_args", cwd=tmp_path
     )
     assert (done.returncode, done.stdout) == (0, "registered\n"), done.stderr
+
+
+@pytest.mark.parametrize("command", ["--help", "show-data --list"])
+def test_a_reader_that_has_seen_enough_is_no_error(command):
+    line = f"{sys.executable} -m tff_autoprune {command} | true"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""

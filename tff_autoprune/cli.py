@@ -186,6 +186,9 @@ def run(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # `... | head` has seen enough.
+        _close_output()
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -222,8 +225,13 @@ def _fail(message: object) -> NoReturn:
 def _show(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # `--help | head` has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _close_output()
+
+
+def _close_output() -> None:
+    """Keeps Python from writing to a closed pipe once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:

@@ -321,6 +321,7 @@ def build_model(config: Mapping[str, Any], spec: DataSpec) -> tf.keras.Model:
         config["model"]["name"],
         input_shape=spec.image_shape,
         num_classes=spec.num_classes,
+        dtype=spec.dtype,
         seed=config["seed"],
         **options,
     )

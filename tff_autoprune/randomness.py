@@ -28,6 +28,7 @@ STREAMS: dict[str, tuple[int, ...]] = {
     "augmentation": (2,),
     "reinitialization": (1,),
     # The rest.
+    "fleet": (2,),
     "ending": (0,),
     "random importance": (2,),
     "export examples": (0,),

@@ -173,6 +173,14 @@ class RunDirectory:
             files.write_json(self.summary, summary)
         return summary
 
+    def forget(self, *sections: str) -> None:
+        """Removes top-level sections of summary.json, if it has them."""
+        with files.locked(self.path / _LOCK):
+            summary = self.read_summary()
+            kept = {name: value for name, value in summary.items() if name not in sections}
+            if kept != summary:
+                files.write_json(self.summary, kept)
+
     @staticmethod
     def _read_json(path: pathlib.Path) -> dict[str, Any]:
         try:

@@ -237,6 +237,24 @@ class Benchmark(Section):
     threads: int = positive(1, "Threads of the interpreter.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Fleet(Section):
+    """The phones that a report models; round numbers, to be replaced by your own."""
+
+    section = "fleet"
+
+    devices: Optional[str] = option(
+        None, "CSV file of device classes, or of android_bench's measurements."
+    )
+    gflops: float = positive(5.0, "Median speed of a client's training, 1e9 FLOPs a second.")
+    gflops_spread: float = at_least(0, 0.6, "Standard deviation of its logarithm.")
+    download_mbps: float = positive(20.0, "Median download, 1e6 bits a second.")
+    upload_mbps: float = positive(5.0, "Median upload, 1e6 bits a second.")
+    mbps_spread: float = at_least(0, 0.8, "Standard deviation of their logarithms.")
+    joules_per_gflop: float = positive(0.5, "Energy of 1e9 FLOPs of training.")
+    joules_per_megabyte: float = positive(2.0, "Energy of sending or receiving 1e6 bytes.")
+
+
 SECTIONS: tuple[type[Section], ...] = (
     Run,
     Data,
@@ -246,4 +264,5 @@ SECTIONS: tuple[type[Section], ...] = (
     Pruning,
     Export,
     Benchmark,
+    Fleet,
 )

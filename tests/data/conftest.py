@@ -21,12 +21,14 @@ def load_small(tmp_path_factory, cache_dir) -> Callable[..., data.FederatedData]
     folder: pathlib.Path = tmp_path_factory.mktemp("sources")
     source_files.write_emnist(folder)
     source_files.write_celeba(folder)
+    source_files.write_cifar100(folder)
     arguments = {
         "fontwriters": {"writers": 20},
         "avatars": {"identities": 10},
         "digits": {},
         "femnist": {"path": str(folder)},
         "celeba": {"path": str(folder)},
+        "cifar100": {"path": str(folder)},
         "leaf": {"path": str(source_files.write_leaf(folder / "leaf"))},
         "npz": {"path": str(source_files.write_npz(folder / "own.npz"))},
     }

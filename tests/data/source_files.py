@@ -172,3 +172,75 @@ def write_npz(path: pathlib.Path, **columns: np.ndarray) -> pathlib.Path:
     merged = {**npz_columns(), **columns}
     np.savez(path, **{name: value for name, value in merged.items() if value is not None})
     return path
+
+
+def _bytes(text: str) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode("utf-8")]))
+
+
+def write_shakespeare(folder: pathlib.Path) -> dict[str, dict[str, list[str]]]:
+    """Writes shakespeare.sqlite; returns the snippets of each role in each split."""
+    lines = {
+        split: {f"PLAY_{i}": [f"{split} line {n} of {i}." for n in range(count)] for i in range(8)}
+        for split, count in (("train", 3), ("test", 1))
+    }
+    blobs = {
+        split: {
+            role: [_example(snippets=_bytes(text)) for text in texts] for role, texts in of.items()
+        }
+        for split, of in lines.items()
+    }
+    write_database(folder / "shakespeare.sqlite", blobs)
+    return lines
+
+
+def write_stackoverflow(folder: pathlib.Path) -> dict[str, dict[str, list[str]]]:
+    """Writes stackoverflow.sqlite; returns the sentences of each user in each split."""
+    sentences = {
+        split: {
+            f"{split}_{i:03d}": [f"how do i sort the list number {n} of {i}" for n in range(2 + i)]
+            for i in range(4)
+        }
+        for split in ("train", "heldout", "test")
+    }
+    blobs = {
+        split: {
+            user: [
+                _example(
+                    tokens=_bytes(text),
+                    title=_bytes("a title"),
+                    tags=_bytes("python|list"),
+                    type=_bytes("question"),
+                    creation_date=_bytes("2017-01-01 00:00:00 UTC"),
+                    score=_ints([3]),
+                )
+                for text in texts
+            ]
+            for user, texts in of.items()
+        }
+        for split, of in sentences.items()
+    }
+    write_database(folder / "stackoverflow.sqlite", blobs)
+    return sentences
+
+
+def write_cifar100(folder: pathlib.Path) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Writes cifar100.sqlite; returns images and fine labels of each client in each split."""
+    rng = np.random.default_rng(4)
+    stored, blobs = {}, {}
+    for split, clients in (("train", 6), ("test", 4)):
+        stored[split], blobs[split] = {}, {}
+        for number in range(clients):
+            images = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+            labels = rng.integers(0, 100, 3)
+            stored[split][str(number)] = (images, labels)
+            blobs[split][str(number)] = [
+                _example(
+                    image=_ints(image.astype(np.int64)),
+                    label=_ints([label]),
+                    coarse_label=_ints([label // 5]),
+                )
+                for image, label in zip(images, labels)
+            ]
+    write_database(folder / "cifar100.sqlite", blobs)
+    return stored

@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.export import benchmark as export_benchmark
-from tff_autoprune.export import latency, latency_statistics
+from tff_autoprune.export import host, latency, latency_statistics
 
 
 def test_the_section_has_every_exported_format(exported_run):
@@ -25,7 +26,23 @@ def test_the_section_has_every_exported_format(exported_run):
         assert figures["speedup"] == pytest.approx(ratio)
     assert section["threads"] == 1
     assert section["rounds"] == 5
-    assert section["host"]["cores"] >= 1 and section["host"]["cpu"]
+    host = section["host"]
+    assert host["cpu"] and 0 <= host["busy_cores"] <= host["cores"] + 0.1
+
+
+def test_only_what_others_do_makes_the_host_busy():
+    """A training that has just ended, or this process, is not another program at work."""
+    spin = "import time; end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    others, started = host.OtherWork(), time.monotonic()
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    own = time.process_time()
+    while time.process_time() < own + 0.6:
+        pass
+    seconds = time.monotonic() - started
+    busy = others.cores() * seconds
+    # What the child spent is there, what this process spent is not. The kernel counts in ticks.
+    assert busy >= 0.5
+    assert busy + 0.6 <= host.describe()["cores"] * seconds + 0.1
 
 
 def test_both_models_are_timed_in_every_round(exported_run):
@@ -38,6 +55,8 @@ def test_both_models_are_timed_in_every_round(exported_run):
         rounds, inferences = model.shape
         assert rounds == 4 and 2 <= inferences <= 6
     assert np.all(dense > 0) and np.all(pruned > 0)
+    three = latency.measure([*contents, contents[0]], rounds=3, runs=4)
+    assert [model.shape for model in three] == [(3, 4)] * 3
 
 
 def times(*round_medians):

@@ -285,6 +285,20 @@ def test_drop_outs_are_counted_and_failed_cohorts_tried_again(tmp_path):
     assert metrics["upload_bytes"].sum() == answers * metrics["model_bytes"].iloc[0]
 
 
+def test_a_row_is_of_one_model(tmp_path):
+    """The accuracy beside the sizes of a round is that of the model with these sizes."""
+    quick = ["--config.federated.rounds=2", "--config.federated.evaluate_every=1"]
+    train(tmp_path / "dense", "--config.pruning.method=none", *quick)
+    uniform = ["--config.pruning.method=uniform", "--config.pruning.uniform_round=1"]
+    train(tmp_path / "cut", *uniform, *quick)
+    columns = ["parameters", "flops", "model_bytes", "validation_loss", "validation_accuracy"]
+    dense, cut = (
+        pd.read_csv(tmp_path / name / "metrics.csv")[columns] for name in ("dense", "cut")
+    )
+    pd.testing.assert_series_equal(dense.iloc[0], cut.iloc[0])
+    assert cut["parameters"][1] < dense["parameters"][1]
+
+
 def test_a_run_that_no_client_answers_ends_in_one_line(tmp_path):
     done = train(
         tmp_path / "run",

@@ -178,6 +178,7 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
                 "seconds": time.monotonic() - round_started,
                 "clients": _CLIENTS_PER_ROUND,
                 "failed_clients": 0,
+                "examples": 2 * sum(len(_arrays("train")[client][1]) for client in clients),
                 "train_loss": train_loss,
                 "train_accuracy": train_accuracy,
                 "validation_loss": loss,

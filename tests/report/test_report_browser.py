@@ -6,7 +6,9 @@ import time
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tff_autoprune.report import write
 from tff_autoprune.run_directory import RunDirectory
@@ -54,7 +56,7 @@ def drawn(browser):
     """Whether every chart of the page has its axes."""
     return browser.execute_script(
         "const charts = [...document.querySelectorAll('.chart')];"
-        "return charts.length > 0 && charts.every(c => c.querySelector('.xtick, .ytick'));"
+        "return charts.length > 0 && charts.every(c => c.querySelector('.role-axis-label text'));"
     )
 
 
@@ -78,7 +80,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(run):
-    return write.write_report(run.path)
+    return write.write_report(run.path).directory.report
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -107,7 +109,7 @@ def test_its_figures_are_those_of_the_summary(browser, report, run):
         "dense/flops",
         "accuracy/test",
         "benchmark/pruned/latency_ms_median",
-        "export/pruned.full_int8/accuracy",
+        "export/pruned.full_int8/bytes",
         "communication/dense_equivalent_bytes",
     } <= paths
     for path, value, words in shown:
@@ -117,11 +119,9 @@ def test_its_figures_are_those_of_the_summary(browser, report, run):
         assert float(value) == expected, path
         assert words.strip()
     charts = json.loads(browser.find_element(By.ID, "charts").get_attribute("textContent"))
-    parameters = next(
-        trace for trace in charts["training"]["data"] if trace["name"] == "parameters"
-    )
-    assert parameters["y"][0] == summary["dense"]["parameters"]
-    assert parameters["y"][-1] == summary["pruned"]["parameters"]
+    rounds = charts["training"]["datasets"]["rounds"]
+    assert rounds[0]["parameters"] == summary["dense"]["parameters"]
+    assert rounds[-1]["parameters"] == summary["pruned"]["parameters"]
 
 
 def test_the_button_changes_the_colours_of_page_and_charts(browser, report):
@@ -130,17 +130,58 @@ def test_the_button_changes_the_colours_of_page_and_charts(browser, report):
     def colours():
         return browser.execute_script(
             "return [getComputedStyle(document.body).backgroundColor,"
-            " document.getElementById('latency').layout.font.color];"
+            " document.querySelector('#latency .role-axis-label text').getAttribute('fill')];"
         )
+
+    def changed(before):
+        """Charts are drawn again a moment after the page has changed."""
+        deadline = time.monotonic() + 30
+        while colours()[1] == before[1] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return colours()
 
     light = colours()
     button = browser.find_element(By.CSS_SELECTOR, "button.theme")
     assert button.get_attribute("aria-label") == "Use dark colours"
     button.click()
-    dark = colours()
+    dark = changed(light)
     assert light[0] != dark[0] and light[1] != dark[1]
     button.click()
-    assert colours() == light
+    assert changed(dark) == light
+
+
+def test_wide_tables_say_so_on_a_phone_and_scroll_by_keyboard(browser, report):
+    script = (
+        "const box = [...document.querySelectorAll('.scroll')]"
+        ".find(e => e.ariaLabel === 'Exported models');"
+        "const hint = box.nextElementSibling;"
+        "return [box.scrollWidth > box.clientWidth, box.tabIndex, box.scrollLeft,"
+        " hint && hint.className === 'scroll-hint' && getComputedStyle(hint).display === 'block'];"
+    )
+    open_page(browser, report)
+    assert browser.execute_script(script) == [False, -1, 0, None]
+    open_page(browser, report, WIDTHS["phone"])
+    assert browser.execute_script(script) == [True, 0, 0, True]
+    box = browser.find_element(By.CSS_SELECTOR, "[aria-label='Exported models']")
+    box.send_keys(Keys.ARROW_RIGHT)
+    deadline = time.monotonic() + 10
+    while browser.execute_script(script)[2] == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert browser.execute_script(script)[2] > 0
+
+
+def test_a_pointer_on_a_chart_shows_the_figures_of_that_round(browser, report):
+    open_page(browser, report)
+    plot = browser.find_element(By.CSS_SELECTOR, "#training svg")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    ActionChains(browser).move_to_element_with_offset(plot, 40, -100).perform()
+    deadline = time.monotonic() + 10
+    words = ""
+    while "validation clients" not in words and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = browser.find_elements(By.ID, "vg-tooltip-element")
+        words = found[0].text if found else ""
+    assert "validation clients" in words and "traffic, MB" in words
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -178,7 +219,8 @@ def test_text_has_enough_contrast(browser, report, dark):
 def test_a_comparison_opens_too(browser, run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run.path, other)
-    compared = write.write_comparison([run.path, other], tmp_path / "comparison.html")
+    compared = tmp_path / "comparison.html"
+    write.write_comparison([run.path, other], compared)
     open_page(browser, compared, WIDTHS["phone"])
     assert browser.get_log("browser") == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requested(browser))

@@ -1,6 +1,6 @@
 import json
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from tff_autoprune.report import page, plots, run_data, write
-from tff_autoprune.run_directory import RunDirectory
+from tff_autoprune import config as config_lib
+from tff_autoprune.report import charts, headline, page, repeat, run_data, write
 
 VOID_TAGS = ("meta", "link", "br", "input", "img", "hr")
 
@@ -50,12 +50,13 @@ class Outline(HTMLParser):
 
 def written(run):
     """The page as the command writes it."""
-    return Outline(write.write_report(run.path).read_text(encoding="utf-8"))
+    return Outline(write.write_report(run.path).directory.report.read_text(encoding="utf-8"))
 
 
 def rendered(run):
     """The page without what needs the models, which takes seconds to load."""
-    return Outline(page.render_run(run_data.load(run.path)))
+    loaded = run_data.load(run.path)
+    return Outline(page.render_run(loaded, charts.of(loaded)))
 
 
 def test_the_page_is_sound_and_self_contained(exported_run):
@@ -89,8 +90,10 @@ def test_every_cut_is_listed(exported_run):
 
 
 def test_plots_are_written(exported_run):
-    assert plots.write(run_data.load(exported_run.path))
-    found = {path.name for path in exported_run.plots.iterdir()}
+    paths = write.write_plots(
+        charts.of(run_data.load(exported_run.path)), exported_run.path / "plots"
+    )
+    found = {path.name for path in paths}
     assert found == {"training.png", "filters.png", "latency.png"}
     for name in found:
         with Image.open(exported_run.plots / name) as image:
@@ -163,8 +166,8 @@ def change_summary(run, change):
             "on 40 held-out images only",
         ),
         (
-            lambda s: s["benchmark"]["host"].update(load=7.5, cores=2),
-            "busy during the benchmark (load 7.5 on 2 cores)",
+            lambda s: s["benchmark"]["host"].update(busy_cores=1.6, cores=2),
+            "Other programs kept 1.6 of the host's 2 cores busy",
         ),
         (
             lambda s: s["benchmark"].update(speedup_interval95=[0.9, 1.3]),
@@ -175,7 +178,7 @@ def change_summary(run, change):
 )
 def test_doubts_are_at_the_top(exported_run, change, warning):
     def calm(summary):
-        summary["benchmark"]["host"]["load"] = 0.1
+        summary["benchmark"]["host"].update(busy_cores=0.1, cores=2)
         summary["benchmark"]["speedup_interval95"] = [1.5, 1.6]
 
     change_summary(exported_run, calm)
@@ -204,49 +207,61 @@ def test_device_results_are_shown_with_their_backend(exported_run):
     assert "– – – – too few rounds" in text
 
 
-@pytest.fixture
-def two_runs(exported_run):
-    """The run and a copy that claims to be dense and more accurate."""
-    dense = RunDirectory(exported_run.path.with_name("dense"))
-    shutil.copytree(exported_run.path, dense.path)
-    stored = dense.read_config()
-    stored["config"]["pruning"]["method"] = "none"
-    dense.config.write_text(json.dumps(stored))
-
-    def unpruned(summary):
-        summary["pruned"] = summary["dense"]
-        summary["accuracy"]["test"] = exported_run.read_summary()["accuracy"]["test"] + 0.01
-        del summary["export"]["pruned.full_int8"]
-
-    change_summary(dense, unpruned)
-    return dense, exported_run
+def test_the_command_trains_the_same_again(exported_run):
+    config = run_data.load(exported_run.path).config
+    words = shlex.split(repeat.command(config).replace("\\\n", " "))
+    assert words[:2] == ["tff-autoprune", "train"] and words[-1].startswith("--run_dir=")
+    assert config_lib.to_json(config_lib.read_arguments(words[2:])) == config
 
 
-def test_runs_are_compared_side_by_side(two_runs, tmp_path):
-    text = page.render_comparison([run_data.load(run.path) for run in two_runs])
-    outline = Outline(text)
-    dense, pruned = (run.read_summary() for run in two_runs)
-    saved = 100 * (1 - pruned["pruned"]["parameters"] / dense["pruned"]["parameters"])
-    assert f"{saved:.0f} % fewer parameters, accuracy −1.0 points" in outline.text
-    assert "pruning.method none auto" in outline.text
-    shown = [a for tag, a in outline.tags if tag == "data"]
-    parameters = [a["value"] for a in shown if a["data-path"] == "pruned/parameters"]
-    assert parameters == [str(s["pruned"]["parameters"]) for s in (dense, pruned)]
-    assert [a["data-run"] for a in shown][:2] == ["dense", "run"]
-    # The better accuracy and the fewer parameters are marked, equal figures are not.
-    best = sum(a.get("class") == "best" for tag, a in outline.tags if tag == "td")
-    assert best >= 3
+def test_there_is_one_test_accuracy(exported_run):
+    """Exports are checked on fewer images; what they read there is no second test accuracy."""
+    entry = exported_run.read_summary()["export"]["pruned.float32"]
+    text = rendered(exported_run).text
+    assert "Points are of accuracy on these images, against Keras on the same" in text
+    assert "accuracy/test" in {
+        a["data-path"] for tag, a in rendered(exported_run).tags if tag == "data"
+    }
+    assert f"{100 * entry['accuracy']:.1f} %" not in text.partition("Exported models")[2]
 
 
-def test_the_command_compares(two_runs):
-    out = two_runs[0].path.parent / "compared.html"
-    done = subprocess.run(
-        [sys.executable, "scripts/report.py", *(str(r.path) for r in two_runs), f"--out={out}"],
-        capture_output=True,
-        text=True,
+@pytest.mark.parametrize(
+    ("split", "whose"),
+    [(None, "clients that never trained"), ("examples", "test examples of the clients that train")],
+)
+def test_whose_accuracy_it_is(exported_run, split, whose):
+    stored = exported_run.read_config()
+    stored["config"]["data"]["split"] = split
+    exported_run.config.write_text(json.dumps(stored))
+    text = rendered(exported_run).text
+    assert whose in text
+    assert ("never trained" in text) == (split is None)
+
+
+def test_effects_are_shown_in_points_or_not_at_all(exported_run):
+    assert "Expected, points" not in rendered(exported_run).text
+    columns = "round,action,reason,removed,factorized,parameters,flops,predicted_points,"
+    columns += "predicted_error,measured_points,measured_error\n"
+    exported_run.pruning.write_text(
+        columns
+        + '4,move,small,"{""conv_1"": 2}","{""conv_2"": ""spatial, rank 8""}",900,10,-0.3,0.1,,\n'
+        + "6,accept,held,{},{},900,10,,,-0.44,0.25\n"
     )
-    assert done.returncode == 0, done.stderr
-    assert out.exists() and all(run.report.exists() for run in two_runs)
+    text = rendered(exported_run).text
+    assert "Expected, points Found, points" in text
+    assert "2 channels (conv_1 2) conv_2 factorized (spatial, rank 8) 900" in text
+    assert "−0.3 ± 0.1 −0.4 ± 0.2 kept" in text
+    assert "clients that do not train" in text
+
+
+def test_privacy_is_said(exported_run):
+    privacy = {"epsilon": 3.14159, "delta": 1e-5, "rounds": 16}
+    change_summary(exported_run, lambda s: s.update(privacy=privacy))
+    text = rendered(exported_run).text
+    assert "Differential privacy: epsilon 3.14 at delta 1e-05 after 16 rounds." in text
+    assert "Privacy, epsilon 3.14" in text
+    loaded = run_data.load(exported_run.path)
+    assert headline.lines(loaded)[-1].startswith("privacy   differential privacy: epsilon 3.14")
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,18 @@ dense_download_bytes,dense_upload_bytes,filters/a,filters/b
 2,0.5,100,10,5,,20,10,8,16
 3,0.6,60,6,3,1,20,10,6,10
 """
-HEADER = "round,action,groups,filters_removed,parameters,predicted_effect,measured_effect,reason\n"
+HEADER = """round,action,reason,removed,factorized,parameters,\
+predicted_points,predicted_error,measured_points,measured_error
+"""
 
 
 def cut(round_num, removed):
     groups = json.dumps(removed).replace('"', '""')
-    return f'{round_num},cut,"{groups}",{sum(removed.values())},60,0.01,,trial\n'
+    return f'{round_num},cut,trial,"{groups}",{{}},60,-0.3,0.1,,\n'
 
 
 def judge(round_num, action):
-    return f"{round_num},{action},{{}},0,60,,0.02,seen\n"
+    return f"{round_num},{action},seen,{{}},{{}},60,,,-0.4,\n"
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def test_a_cut_carries_what_was_expected_and_what_was_found(write):
     (found,) = write(cut(2, {"a": 2, "b": 6, "c": 0}) + judge(3, "accept")).cuts
     assert found.removed == {"a": 2, "b": 6}
     assert (found.filters_removed, found.round_num, found.decided_round) == (8, 2, 3)
-    assert (found.predicted_effect, found.measured_effect, found.reason) == (0.01, 0.02, "seen")
+    assert found.predicted == run_data.Points(-0.3, 0.1)
+    assert found.measured == run_data.Points(-0.4, None)
+    assert found.reason == "seen"
 
 
 @pytest.mark.parametrize(

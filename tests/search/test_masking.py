@@ -59,6 +59,28 @@ def test_schedule_drives_the_masks_during_fit():
     )
 
 
+def fitted(schedule, **kwargs):
+    masked = search.StructuredPruning(pruning_models.cnn(), schedule)
+    masked.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = batch(masked.model)
+    return masked.fit(x, np.zeros(len(x)), batch_size=4, verbose=0, **kwargs)
+
+
+def test_a_schedule_that_does_nothing_is_said():
+    with pytest.raises(UserError, match="UpdateMasks"):
+        fitted(SCHEDULE)
+    late = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.5, begin_step=100, end_step=200)
+    with pytest.warns(UserWarning, match="never fired in 2 steps"):
+        fitted(late, callbacks=[search.UpdateMasks()])
+
+
+def test_an_importance_that_fit_cannot_feed_is_refused_at_construction():
+    with pytest.raises(UserError, match="pseudo-gradient"):
+        search.StructuredPruning(pruning_models.cnn(), SCHEDULE, search.importance.Taylor())
+    # By hand, an update can be given.
+    search.StructuredPruning(pruning_models.cnn(), importance=search.importance.Taylor())
+
+
 def test_masked_weights_get_no_gradient():
     model = pruning_models.resnet()
     masked = search.StructuredPruning(model)

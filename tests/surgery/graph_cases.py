@@ -239,6 +239,31 @@ def _size_of_channels(x, i):
     return x / tf.cast(tf.shape(x)[-1], tf.float32)
 
 
+@case(a=8)
+def _tile_by_computed_sizes(x, i):
+    mean, size = tf.reduce_mean(x, [1, 2], keepdims=True), tf.shape(x)
+    return x * tf.tile(mean, [1, size[1], size[2], 1])
+
+
+@case(a=8, b=6)
+def _resize_to_a_computed_size(x, i):
+    y = tf.image.resize(conv(6, 3, strides=2, name="b")(x), tf.shape(x)[1:3])
+    return tf.concat([x, tf.ensure_shape(y, [None, 8, 8, 6])], -1)
+
+
+@case(a=8)
+def _cut_and_padded_by_computed_sizes(x, i):
+    size = tf.shape(x)[1] // 4
+    y = tf.slice(x, [0, size, 0, 0], [-1, 8 - size, 8, 8])
+    y = tf.pad(y, tf.stack([[0, 0], [size, 0], [0, 0], [0, 0]]))
+    return tf.ensure_shape(y, [None, 8, 8, 8])
+
+
+@case(a=0)
+def _computed_number_of_channels(x, i):
+    return tf.ensure_shape(x[..., : tf.shape(x)[-1] // 2], [None, 8, 8, 4])
+
+
 @case(a=0)
 def _unknown_layer(x, i):
     return L.Lambda(lambda t: 2 * t)(x)
@@ -301,6 +326,54 @@ def _gru(x, i):
 def _bidirectional(x, i):
     inner = L.LSTM(6, return_sequences=True, name="lstm")
     return image(L.Bidirectional(inner, name="b")(sequence(x)))
+
+
+@case(a=8, **{"b/forward_lstm": 6, "b/backward_gru": 4})
+def _bidirectional_of_two(x, i):
+    forward = L.LSTM(6, "softsign", return_sequences=True, name="lstm")
+    backward = L.GRU(4, "softsign", return_sequences=True, go_backwards=True, name="gru")
+    return image(L.Bidirectional(forward, backward_layer=backward, name="b")(sequence(x)))
+
+
+@case(a=8, b=4)
+def _fused_attention(x, i):
+    y = tf.reshape(L.Dense(24, name="b")(sequence(x)), [-1, 64, 3, 4, 2])
+    query, key, value = tf.unstack(tf.transpose(y, [2, 0, 3, 1, 4]))
+    y = tf.matmul(tf.nn.softmax(tf.matmul(query, key, transpose_b=True)), value)
+    return image(tf.reshape(tf.transpose(y, [0, 2, 1, 3]), [-1, 64, 8]))
+
+
+@case(c=4, d=4)
+def _groups_shuffled(x, i):
+    # Whole groups cannot go; the same places of all groups can.
+    x = conv(8, name="c")(i)
+    y = L.Reshape((8, 8, 2, 4))(conv(8, groups=2, name="b")(x))
+    y = conv(8, groups=2, name="d")(L.Reshape((8, 8, 8))(L.Permute((1, 2, 4, 3))(y)))
+    return tf.concat([x, y], -1)
+
+
+@case(a=8)
+def _renormalized(x, i):
+    return L.BatchNormalization(renorm=True)(x)
+
+
+@case(a=8)
+def _virtual_batches(x, i):
+    return L.BatchNormalization(virtual_batch_size=1, fused=False)(x)
+
+
+@case(a=8, b=6)
+def _values_from_an_array(x, i):
+    kernel = np.linspace(0, 1, 48).reshape(1, 1, 8, 6)
+    return conv(6, name="b", kernel_initializer=tf.keras.initializers.Constant(kernel))(x)
+
+
+@case(a=8, b=6)
+def _shared_kernel(x, i):
+    first, second = (conv(6, name=name, activation=f) for name, f in (("b", "tanh"), ("c", None)))
+    y = first(x) + second(x)
+    second.kernel = first.kernel
+    return y
 
 
 @case(a=8, **{"b/c": 5})

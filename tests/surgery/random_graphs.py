@@ -575,6 +575,38 @@ def dynamic_shape(g, a, b, c):
     return x, x / tf.cast(tf.shape(x)[-1 - c % 3], tf.float32)
 
 
+def _with_shape(x, *shape):
+    return tf.ensure_shape(x, (None, *shape))
+
+
+@operation
+def computed_sizes(g, a, b, c):
+    x = g.pick(4, a)
+    h, w, n = x.shape[1:]
+    s, mean = tf.shape(x), tf.reduce_mean(x, [1, 2], keepdims=True)
+    part = 1 + h // 2
+    makers = [
+        lambda: x * tf.tile(mean, [1, s[1], s[2], 1]),
+        lambda: x - tf.tile(mean, tf.concat([[1], s[1:3], [1]], 0)),
+        lambda: x + _with_shape(tf.broadcast_to(mean, [s[0], s[1], s[2], n]), h, w, n),
+        lambda: _with_shape(tf.reshape(x, [s[0], s[1] * s[2], n]), h * w, n),
+        lambda: _with_shape(x[:, : 1 + s[1] // 2], part, w, n),
+        lambda: _with_shape(x[..., : 1 + s[3] // 2], h, w, 1 + n // 2),
+        lambda: _with_shape(tf.slice(x, [0, s[1] - part, 0, 0], [-1, part, -1, n]), part, w, n),
+        lambda: _with_shape(tf.pad(x, [[0, 0], [s[1] // h, 0], [0, 1], [0, 0]]), h + 1, w + 1, n),
+        lambda: _with_shape(tf.pad(x, tf.stack([[0, 0], [s[1] // h] * 2, [0, 0], [0, 1]])),
+                            h + 2, w, n + 1),
+        lambda: _with_shape(tf.image.resize(x[:, :1], s[1:3]), h, w, n),
+        lambda: _with_shape(tf.gather(x, tf.range(1 + s[1] // 2), axis=1), part, w, n),
+        lambda: _with_shape(tf.repeat(x, s[1] // h + 1, axis=1 + c % 3),
+                            *[size * (1 + (axis == c % 3)) for axis, size in enumerate((h, w, n))]),
+        lambda: _with_shape(tf.concat([x, tf.zeros([s[0], s[1], s[2], 2])], -1), h, w, n + 2),
+        lambda: x + _with_shape(tf.zeros(tf.shape(x)), h, w, n),
+        lambda: _with_shape(tf.transpose(x, [0, 2, 1, tf.rank(x) - 1]), w, h, n),
+    ]  # fmt: skip
+    return x, makers[b % len(makers)]()
+
+
 # -- Nesting ---------------------------------------------------------------------------------------
 
 
@@ -613,3 +645,80 @@ def time_distributed(g, a, b, c):
         lambda: tf.keras.Sequential([L.Dense(_filters(c), "relu"), L.Dense(3)]),
     ]
     return _one(g, 4, a, L.TimeDistributed(makers[b % len(makers)]()))
+
+
+class Residual(tf.keras.Sequential):
+    """Looks like a chain of layers and computes something else."""
+
+    def call(self, inputs, training=None, mask=None):
+        return inputs + super().call(inputs, training=training)
+
+
+@operation
+def residual_block(g, a, b, c):
+    x = g.pick(4, a)
+    inner = [L.Conv2D(_filters(b), 1), L.Conv2D(x.shape[-1], 1)]
+    return x, Residual([L.InputLayer(x.shape[1:]), *inner][c % 2 :])(x)
+
+
+# -- Weights ---------------------------------------------------------------------------------------
+
+
+@operation
+def shared_kernel(g, a, b, c):
+    x = g.pick(None, a)
+    layers = [L.Dense(_filters(c), activation=act) for act in ("relu", "tanh")]
+    results = [layer(x) for layer in layers]
+    layers[b % 2].kernel = layers[1 - b % 2].kernel
+    return x, results
+
+
+@operation
+def values_from_an_array(g, a, b, c):
+    x = g.pick(None, a)
+    n, units = x.shape[-1], _filters(c)
+    kernel = tf.keras.initializers.Constant(np.linspace(-1, 1, n * units).reshape(n, units))
+    bias = tf.keras.initializers.Constant(np.arange(units) / 9)
+    return x, L.Dense(units, kernel_initializer=kernel, bias_initializer=bias)(x)
+
+
+@operation
+def renormalization(g, a, b, c):
+    return _one(g, None, a, L.BatchNormalization(renorm=True))
+
+
+@operation
+def bidirectional_of_two(g, a, b, c):
+    forward = L.LSTM(_filters(b), activation=_FAST, return_sequences=True)
+    backward = L.GRU(_filters(c), activation=_FAST, return_sequences=True, go_backwards=True)
+    return _one(g, 3, a, L.Bidirectional(forward, backward_layer=backward))
+
+
+@operation
+def fused_attention(g, a, b, c):
+    x = g.pick(3, a)
+    if x is None:
+        return None
+    heads, size, length = 1 + b % 3, 1 + c % 2, x.shape[1]
+    y = L.Dense(3 * heads * size)(x)
+    if c % 3:
+        y = tf.transpose(tf.reshape(y, [-1, length, 3, heads, size]), [2, 0, 3, 1, 4])
+        query, key, value = tf.unstack(y) if c % 3 == 1 else (y[0], y[1], y[2])
+    else:
+        parts = [L.Reshape((length, heads, size))(part) for part in tf.split(y, 3, -1)]
+        query, key, value = [L.Permute((2, 1, 3))(part) for part in parts]
+    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+    y = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+    return x, tf.reshape(y, [-1, length, heads * size])
+
+
+@operation
+def shuffled_groups(g, a, b, c):
+    x = g.pick(4, a, check=lambda x: _divisor(x.shape[-1], b))
+    if x is None:
+        return None
+    groups, (h, w, n) = _divisor(x.shape[-1], b), x.shape[1:]
+    y = L.Conv2D(n, 1, groups=groups)(x)
+    y = L.Permute((1, 2, 4, 3))(L.Reshape((h, w, groups, n // groups))(y))
+    y = L.Conv2D(n, 1, groups=groups)(L.Reshape((h, w, n))(y))
+    return x, (y + x if c % 2 else y)

@@ -79,6 +79,10 @@ def test_operations_of_layers_equal_the_profilers(name):
         "nested_model",
         "shared_layer",
         "prelu",
+        "time_distributed",
+        "time_distributed_model",
+        "groups_shuffled",
+        "tile_by_computed_sizes",
     ],
 )
 def test_saving_of_a_channel_is_what_its_removal_saves(name, what):
@@ -93,6 +97,19 @@ def test_saving_of_a_channel_is_what_its_removal_saves(name, what):
             assert savings[group.name] == pytest.approx(before - after, abs=0.5), group.name
         else:
             assert savings[group.name] == 0
+
+
+def test_a_model_of_frames_costs_what_the_model_costs_for_each_frame():
+    layers = [L.Input((6, 6, 3)), L.Conv2D(4, 3, name="c"), L.ReLU(), L.Flatten()]
+    frame = tf.keras.Sequential(layers, name="frame")
+    i = L.Input((7, 6, 6, 3))
+    x = L.TimeDistributed(frame, name="frames")(i)
+    model = tf.keras.Model(i, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+    table = surgery.cost.of(model).table.set_index("layer")
+    assert table.flops["frames"] == 7 * surgery.cost.of(frame).flops
+    network = surgery.Network(model)
+    saved = surgery.cost.per_channel(network, network.groups, "latency", {"frames": 8.0})
+    assert saved["frames/frame/c"] == pytest.approx(8.0 / 4)
 
 
 def test_measured_latency_is_shared_out():

@@ -4,78 +4,24 @@ import numpy as np
 import pruning_models
 import pytest
 import tensorflow as tf
+from factorization_cases import LAYERS, inputs_of, relative, single, ways
 
 from tff_autoprune import surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import Factorization
-from tff_autoprune.surgery.decomposition import KINDS
 
 L = tf.keras.layers
-
-
-def single(layer, shape):
-    """Returns a model of one layer 'own' between an input and a reader."""
-    i = L.Input(shape)
-    x = L.ReLU()(layer(i))
-    return pruning_models.randomized(tf.keras.Model(i, L.Dense(3, name="head")(L.Flatten()(x))))
-
-
-LAYERS = {
-    "conv1d": (lambda: L.Conv1D(7, 3, name="own"), (9, 4)),
-    "conv1d_causal": (lambda: L.Conv1D(7, 3, padding="causal", name="own"), (9, 4)),
-    "conv1d_strided": (lambda: L.Conv1D(7, 3, 2, padding="same", name="own"), (9, 4)),
-    "conv1d_dilated": (lambda: L.Conv1D(7, 3, dilation_rate=2, name="own"), (9, 4)),
-    "conv2d": (lambda: L.Conv2D(7, 3, name="own"), (8, 9, 4)),
-    "conv2d_same": (lambda: L.Conv2D(7, (3, 5), padding="same", name="own"), (8, 9, 4)),
-    "conv2d_strided": (lambda: L.Conv2D(7, 3, 2, "same", name="own"), (8, 9, 4)),
-    "conv2d_strides": (lambda: L.Conv2D(7, (4, 3), (2, 3), "same", name="own"), (8, 9, 4)),
-    "conv2d_valid": (lambda: L.Conv2D(7, (4, 3), (2, 3), name="own"), (8, 9, 4)),
-    "conv2d_dilated": (lambda: L.Conv2D(7, 3, dilation_rate=(2, 2), name="own"), (8, 9, 4)),
-    "conv2d_dilated_same": (
-        lambda: L.Conv2D(7, 3, dilation_rate=(1, 3), padding="same", name="own"),
-        (8, 9, 4),
-    ),
-    "conv2d_1x1": (lambda: L.Conv2D(7, 1, name="own"), (8, 9, 4)),
-    "conv2d_7x1": (lambda: L.Conv2D(7, (3, 1), padding="same", name="own"), (8, 9, 4)),
-    "conv2d_gray": (lambda: L.Conv2D(7, 5, activation="tanh", name="own"), (8, 9, 1)),
-    "conv2d_no_bias": (lambda: L.Conv2D(7, 3, use_bias=False, name="own"), (8, 9, 4)),
-    "conv3d": (lambda: L.Conv3D(5, 3, name="own"), (5, 5, 6, 3)),
-    "conv3d_same": (lambda: L.Conv3D(5, (3, 2, 3), (1, 2, 1), "same", name="own"), (5, 5, 6, 3)),
-    "conv1d_transposed": (lambda: L.Conv1DTranspose(7, 3, 2, name="own"), (6, 4)),
-    "conv2d_transposed": (lambda: L.Conv2DTranspose(7, 3, 2, "same", name="own"), (4, 5, 4)),
-    "conv2d_transposed_valid": (lambda: L.Conv2DTranspose(5, (2, 3), 3, name="own"), (4, 5, 4)),
-    "conv2d_transposed_padded": (
-        lambda: L.Conv2DTranspose(5, 3, (2, 3), "same", output_padding=(1, 2), name="own"),
-        (4, 5, 4),
-    ),
-    "conv3d_transposed": (lambda: L.Conv3DTranspose(4, 3, 2, "same", name="own"), (3, 3, 4, 3)),
-    "dense": (lambda: L.Dense(7, "relu", name="own"), (5,)),
-    "dense_on_images": (lambda: L.Dense(4, name="own"), (5, 5, 6)),
-}
-
-
-def ways():
-    for name, (make, shape) in LAYERS.items():
-        layer = make()
-        layer.build((None, *shape))
-        for kind in KINDS:
-            if not surgery.refusal(layer, kind):
-                yield name, kind
-
-
-def inputs_of(model, number=3, seed=0):
-    shape = (number, *model.input_shape[1:])
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def relative(expected, found):
-    expected, found = np.asarray(expected), np.asarray(found)
-    return np.abs(expected - found).max() / np.abs(expected).max()
 
 
 def covariance(channels, seed=0):
     mix = np.random.default_rng(seed).normal(size=(channels, channels))
     return mix @ mix.T
+
+
+def _merging_pays(before, after):
+    """Whether the dense layer has less of something, and more of nothing."""
+    fewer = [getattr(after, what) - getattr(before, what) for what in ("parameters", "flops")]
+    return min(fewer) >= 0 and max(fewer) > 0
 
 
 @pytest.mark.parametrize(("name", "kind"), ways())
@@ -104,6 +50,17 @@ def test_the_new_network_computes_what_was_planned(name, kind):
         (at_most + 1) * getattr(candidate, f"{what}_per_rank") < getattr(candidate, what)
         for what in ("parameters", "flops")
     )
+
+    # Multiplied back it is what it was, by itself if that saves.
+    pairs = surgery.plan_merge(wide).pairs
+    if (name, kind) == ("conv2d_transposed_padded", "spatial"):
+        with pytest.raises(UserError, match="not what a factorization makes"):
+            surgery.merge(wide, ["own"])
+    else:
+        assert [pair.name for pair in pairs] == ["own"] * _merging_pays(before, after)
+        merged = surgery.merge(wide, ["own"])
+        assert [w.shape for w in merged.weights] == [w.shape for w in model.weights]
+        assert relative(expected, merged(x)) <= 1e-5
 
     # The old architecture can stand in for the new one.
     rank = -(-full // 2)
@@ -323,3 +280,13 @@ def test_weights_that_are_not_finite():
     plan = surgery.plan_factorization(model, {"conv_2": Factorization("spatial", 2)})
     with pytest.raises(UserError, match="'conv_2' is not finite"):
         plan.apply()
+
+
+def test_shared_weights_are_refused():
+    i = L.Input((5, 4))
+    one, other = L.Dense(4, name="one"), L.Dense(4, name="other")
+    x = other(L.ReLU()(one(i)))
+    other.kernel = one.kernel
+    model = tf.keras.Model(i, x)
+    with pytest.raises(UserError, match=r"'one' cannot be .* a weight that 'other' reads too"):
+        surgery.plan_factorization(model, {"one": Factorization("dense", 2)})

@@ -1,3 +1,4 @@
+import numpy as np
 import pruning_models
 import pytest
 import tensorflow as tf
@@ -131,6 +132,130 @@ def test_a_subclass_that_computes_something_else_is_not_taken_for_its_base():
     model = tf.keras.Model(i, L.Dense(2)(Shuffled(4)(L.Dense(4, name="before")(i))))
     with pytest.warns(surgery.FixedBoundaryWarning, match="Shuffled"):
         assert not named(model)["before"].prunable
+
+
+class Residual(tf.keras.Sequential):
+    """Holds a chain of layers and adds its input to what they give."""
+
+    def call(self, inputs, training=None, mask=None):
+        return inputs + super().call(inputs, training=training)
+
+
+class FunctionalResidual(tf.keras.Model):
+    def call(self, inputs, training=None, mask=None):
+        return inputs + super().call(inputs, training=training)
+
+
+def residual(cls, layers):
+    if cls is Residual:
+        return cls([L.InputLayer((4,)), *layers], name="block")
+    x = i = L.Input((4,))
+    for layer in layers:
+        x = layer(x)
+    return cls(i, x, name="block")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("cls", [Residual, FunctionalResidual])
+def test_a_model_with_a_call_of_its_own_is_a_boundary(cls, wrapped):
+    block = residual(cls, [L.Dense(4, name="inside")])
+    i = L.Input((5, 3) if wrapped else (3,))
+    x = L.Dense(4, name="before")(i)
+    x = L.TimeDistributed(block, name="wrapper")(x) if wrapped else block(x)
+    model = tf.keras.Model(i, L.Dense(2)(L.Flatten()(L.Dense(3, name="after")(x))))
+    with pytest.warns(surgery.FixedBoundaryWarning, match=rf"block' \({cls.__name__}"):
+        groups = named(model)
+    assert {name for name, group in groups.items() if group.prunable} == {"after"}
+    removal = surgery.plan_removal(model, {"after": [1]})
+    smaller = removal.apply()
+    x = np.ones([2, *i.shape[1:]], np.float32)
+    assert surgery.difference(removal, smaller, x) <= 1e-6
+    assert type(smaller.layers[2]) is type(model.layers[2])
+    with pytest.raises(UserError, match=rf"{cls.__name__} with a call\(\) of its own"):
+        surgery.find_filter_groups(block)
+
+
+def test_a_call_replaced_in_one_object_is_not_followed():
+    layer = L.Dense(4, name="changed")
+    layer.call = lambda x: tf.reverse(L.Dense.call(layer, x), [-1])
+    i = L.Input((4,))
+    model = tf.keras.Model(i, L.Dense(2)(layer(L.Dense(4, name="before")(i))))
+    with pytest.warns(surgery.FixedBoundaryWarning, match="'changed'"):
+        assert not named(model)["before"].prunable
+    with pytest.raises(UserError, match="'changed' has its call"):
+        surgery.plan_removal(model, {})
+
+
+def test_a_recurrent_layer_with_a_cell_of_its_own_is_not_taken_for_its_base():
+    class Leaky(L.LSTMCell):
+        def call(self, inputs, states, training=None):
+            output, states = super().call(inputs, states, training=training)
+            return tf.reverse(output, [-1]), states
+
+    class Own(L.LSTM):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.cell = Leaky(self.units)
+
+    i = L.Input((5, 3))
+    model = tf.keras.Model(i, L.Dense(2)(Own(4, name="own", activation="relu")(i)))
+    assert "own" not in {name for name, group in named(model).items() if group.prunable}
+
+
+def test_a_weight_that_a_rule_says_nothing_of_keeps_the_channels():
+    class Forgetful(L.Layer):
+        def build(self, shape):
+            self.gain = self.add_weight("gain", shape=[shape[-1]])
+            self.shift = self.add_weight("shift", shape=[shape[-1]])
+
+        def call(self, x):
+            return x * self.gain + self.shift
+
+    @surgery.register_layer(Forgetful)
+    def _rule(call):
+        call.carry(call.layer.gain, 0, call.along(call.x, -1))
+        return call.same(call.x)
+
+    i = L.Input((4,))
+    model = tf.keras.Model(i, L.Dense(2)(Forgetful(name="own")(L.Dense(5, name="before")(i))))
+    assert "place in 'own/shift:0'" in named(model)["before"].reason
+
+
+def test_why_an_unknown_activation_keeps_channels():
+    def odd(x):
+        return x * tf.reduce_sum(x, -1, keepdims=True)
+
+    i = L.Input((4,))
+    x = L.Activation(odd, name="act")(L.Dense(5, name="before")(i))
+    model = tf.keras.Model(i, L.Dense(2)(x))
+    reason = named(model)["before"].reason
+    assert "function 'odd' in 'act'" in reason
+    assert "surgery.register_activation" in reason
+
+
+def test_sizes_are_said_to_be_why_channels_stay():
+    i = L.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, padding="same", name="before")(i)
+    y = x / tf.cast(tf.size(x), tf.float32)
+    model = tf.keras.Model([i], L.Dense(2)(L.Flatten()(y)))
+    assert "number of channels (tf.shape) used by" in named(model)["before"].reason
+    told = tf.keras.Model(i, [L.Dense(2)(L.Flatten()(x)), tf.shape(x)])
+    assert "feeds the model's output" in named(told)["before"].reason
+
+
+def test_a_network_is_found_once_and_handed_along():
+    network = surgery.Network(pruning_models.resnet(), ignore_layers=["stem", "norm_1"])
+    groups = {group.name: group for group in network.groups}
+    assert [group.name for group in network.prunable] == ["shortcut"]
+    assert groups["stem"].reason == groups["conv_1"].reason == "is ignored by the user"
+    assert surgery.find_filter_groups(network) is network.groups
+    assert surgery.cost.of(network) == surgery.cost.of(network.model)
+    assert network.saving("flops") == surgery.cost.per_channel(network, network.groups, "flops")
+    assert surgery.plan_removal(network, {"shortcut": [0]}).network is network
+    with pytest.raises(UserError, match="'stem' must stay: it is ignored by the user"):
+        surgery.plan_removal(network, {"stem": [0]})
+    with pytest.raises(UserError, match=r"no layer 'stam'\. Layers with filters: conv_1, "):
+        surgery.Network(network.model, ignore_layers=["stam"]).groups  # noqa: B018
 
 
 def test_registered_layer_is_followed():

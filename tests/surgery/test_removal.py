@@ -264,3 +264,136 @@ def test_tied_embeddings_stay_tied():
     smaller.get_layer("embedding").set_weights([np.zeros([9, 6])])
     assert np.abs(before).max() > 0
     assert np.abs(smaller(words)).max() == 0
+
+
+class Composite(L.Layer):
+    """Has neither a name nor get_config() of its own."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.dense = L.Dense(units)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_layer_without_get_config_keeps_its_name_and_stays_frozen():
+    i = L.Input((5, 3))
+    own, wrapper = Composite(4), L.Bidirectional(L.LSTM(4), name="wrapper")
+    x = wrapper(own(L.Dense(3, name="free")(i)))
+    own._name = "mine"
+    own.dense.trainable = wrapper.forward_layer.trainable = False
+    model = tf.keras.Model(i, L.Dense(2)(x))
+    removal = surgery.plan_removal(model, {"wrapper/forward_lstm": [1]})
+    smaller = removal.apply()
+    for layers in zip(model._flatten_layers(), smaller._flatten_layers()):
+        assert len({layer.name for layer in layers}) == 1
+        assert len({layer.trainable for layer in layers}) == 1
+    assert [w.shape.rank for w in smaller.weights] == [w.shape.rank for w in model.weights]
+    assert surgery.difference(removal, smaller, np.ones([2, 5, 3], np.float32)) <= 1e-5
+
+
+class OwnConstructor(L.Dense):
+    def __init__(self, width, **kwargs):
+        super().__init__(2 * width, **kwargs)
+
+
+class Scaled(L.Layer):
+    def __init__(self, values, **kwargs):
+        super().__init__(**kwargs)
+        self.values = values
+
+    def call(self, x):
+        return x * self.values
+
+
+class OwnBlock(tf.keras.Sequential):
+    def __init__(self, units, **kwargs):
+        super().__init__([L.InputLayer((6,)), L.Dense(units)], **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training)
+
+
+class Told(tf.keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return tf.reduce_sum(x)
+
+
+@pytest.mark.filterwarnings("ignore::tff_autoprune.surgery.network.FixedBoundaryWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OwnConstructor(3, name="culprit"),
+        lambda: Scaled(np.ones(6, np.float32), name="culprit"),
+        lambda: OwnBlock(6, name="culprit"),
+        lambda: L.Dense(6, kernel_regularizer=Told(), name="culprit"),
+        lambda: L.Dense(
+            6, kernel_initializer=lambda shape, dtype=None: tf.ones([6, 6]), name="culprit"
+        ),
+    ],
+)
+def test_what_cannot_be_made_again_is_refused_at_planning_by_name(make):
+    i = L.Input((3,))
+    x = L.Dense(6, name="before")(i)
+    model = tf.keras.Model(i, L.Dense(2)(L.Dense(5, name="free")(make()(x))))
+    groups = [group.name for group in surgery.find_filter_groups(model) if group.prunable]
+    with pytest.raises(UserError, match="'culprit'"):
+        surgery.plan_removal(model, {name: [0] for name in groups})
+
+
+def test_initializers_follow():
+    class Ones(tf.keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None, **kwargs):
+            return tf.ones(shape, dtype)
+
+    table = np.arange(42.0).reshape(7, 6)
+    i = L.Input((5,), dtype="int32")
+    x = L.Embedding(7, 6, tf.keras.initializers.Constant(table), name="words")(i)
+    ones = lambda shape, dtype: tf.ones(shape)  # noqa: E731
+    x = L.Dense(4, kernel_initializer=Ones(), bias_initializer=ones, name="last")(x)
+    model = tf.keras.Model(i, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+    removal = surgery.plan_removal(model, {"words": [0, 4], "last": [1]})
+    np.testing.assert_array_equal(removal.apply().weights[0], table[:, [1, 2, 3, 5]])
+    fresh = removal.apply(reinitialize=True)
+    np.testing.assert_array_equal(fresh.weights[0], table[:, [1, 2, 3, 5]])
+    np.testing.assert_array_equal(fresh.weights[1], np.ones([4, 3]))
+
+
+def test_planning_draws_no_random_numbers():
+    def made(plans):
+        tf.keras.backend.clear_session()
+        tf.keras.utils.set_random_seed(3)
+        model = tf.keras.Sequential(
+            [L.Input((4,)), L.Dense(5, name="a"), L.Dropout(0.1), L.Dense(2)]
+        )
+        for _ in range(plans):
+            removal = surgery.plan_removal(model, {"a": [0]})
+        return removal.apply(reinitialize=True).get_weights()
+
+    for once, thrice in zip(made(1), made(3)):
+        np.testing.assert_array_equal(once, thrice)
+
+
+def test_weights_of_two_layers_stay_one():
+    i = L.Input((4,))
+    first, second = L.Dense(6, name="first"), L.Dense(6, name="second")
+    outputs = L.Dense(2)(first(i) * second(i))
+    second.kernel = first.kernel
+    model = tf.keras.Model(i, outputs)
+    removal = surgery.plan_removal(model, {"first": [0, 3]})
+    smaller = removal.apply()
+    assert smaller.get_layer("second").kernel is smaller.get_layer("first").kernel
+    assert [weight.name for weight in smaller.weights] == [weight.name for weight in model.weights]
+    assert surgery.difference(removal, smaller, np.ones([2, 4], np.float32)) <= 1e-6
+
+
+def test_silenced_weights_are_those_of_the_old_architecture():
+    model = pruning_models.cnn()
+    removal = surgery.plan_removal(model, {"conv_1": [3, 7]})
+    values = [weight + 1 for weight in model.get_weights()]
+    silenced = removal.silence(values)
+    assert np.abs(silenced[2][:, :, [3, 7]]).max() == 0
+    silenced[2][:, :, [3, 7]] = values[2][:, :, [3, 7]]
+    for old, new in zip(values, silenced):
+        np.testing.assert_array_equal(old, new)

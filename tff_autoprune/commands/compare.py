@@ -32,6 +32,9 @@ _FIRST_SEED = flags.DEFINE_integer(
     "first_seed", 0, "The first of them.", lower_bound=0, flag_values=FLAGS
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the runs and the result.", flag_values=FLAGS)
+_FLEET = flags.DEFINE_string(
+    "fleet", "", "As of `tff-autoprune report`: devices to model.", flag_values=FLAGS
+)
 _JOBS = flags.DEFINE_integer("jobs", 2, "Runs at the same time.", lower_bound=1, flag_values=FLAGS)
 
 
@@ -49,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     for method in _METHODS.value:
         config_lib.read_arguments([*train_flags, f"--config.pruning.method={method}"])
     from tff_autoprune.program import comparison
-    from tff_autoprune.report import table
+    from tff_autoprune.report import comparison as side_by_side
+    from tff_autoprune.report import write
 
     plan = comparison.Plan(
         train_flags=train_flags,
@@ -59,4 +63,7 @@ def main(argv: Sequence[str]) -> None:
         imports=_IMPORT.value,
     )
     comparison.execute(plan, jobs=_JOBS.value, report=lambda line: print(line, file=sys.stderr))
-    print(table.write(plan).to_string())
+    runs = [plan.run_directory(m, seed).path for m in plan.methods for seed in plan.seeds]
+    page = plan.out / "comparison.html"
+    found = write.write_comparison(runs, page, fleet_wanted=_FLEET.value)
+    print(f"{side_by_side.headline(found)}\n{page.with_suffix('.md').read_text()}wrote {page}")

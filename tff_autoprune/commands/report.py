@@ -3,7 +3,9 @@
     tff-autoprune report RUN            writes RUN/report.html and RUN/plots/*.png
     tff-autoprune report RUN RUN ...    the same for each, and a comparison (--out)
 
-The pages need no network and no other file.
+With `--dense=DENSE_RUN`, a run of the same data and seed with pruning.method=none, the report says
+what pruning cost on the same clients. `--fleet` models time and energy on other phones than those
+of the configuration, without running again. The pages need no network and no other file.
 """
 
 from __future__ import annotations
@@ -22,6 +24,22 @@ cli.define_import(FLAGS)
 _RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "The run directory; or name it without a flag.", flag_values=FLAGS
 )
+_DENSE = flags.DEFINE_string(
+    "dense", None, "A dense run of the same data and seed.", flag_values=FLAGS
+)
+_PEOPLE = flags.DEFINE_integer(
+    "people",
+    None,
+    "With --dense, on rendered data: compare on so many unseen clients instead of the test's.",
+    lower_bound=10,
+    flag_values=FLAGS,
+)
+_FLEET = flags.DEFINE_string(
+    "fleet",
+    "",
+    "Devices to model: a CSV of classes, measurements.csv of android_bench, or FIELD=NUMBER,...",
+    flag_values=FLAGS,
+)
 _OUT = flags.DEFINE_string(
     "out",
     None,
@@ -37,12 +55,21 @@ def main(argv: Sequence[str]) -> None:
         runs.insert(0, pathlib.Path(_RUN_DIR.value))
     if not runs:
         raise UserError("report: name at least one run directory, e.g. runs/demo.")
-    for run in runs:
+    if _PEOPLE.value and not _DENSE.value:
+        raise UserError("--people: give --dense as well, the run to compare with.")
+    dense = pathlib.Path(_DENSE.value) if _DENSE.value else None
+    for run in (*runs, dense) if dense else runs:
         RunDirectory(run).require("config", "summary")
-    from tff_autoprune.report import write
+    from tff_autoprune.report import comparison, headline, write
 
     for run in runs:
-        print(f"wrote {write.write_report(run)}", flush=True)
+        reported = write.write_report(
+            run, dense_dir=dense, people=_PEOPLE.value, fleet_wanted=_FLEET.value
+        )
+        for line in headline.lines(reported):
+            print(line)
+        print(f"wrote {reported.directory.report}", flush=True)
     if len(runs) > 1:
         out = pathlib.Path(_OUT.value or runs[0].resolve().parent / "comparison.html")
-        print(f"wrote {write.write_comparison(runs, out)}")
+        found = write.write_comparison(runs, out, fleet_wanted=_FLEET.value)
+        print(f"{comparison.headline(found)}\nwrote {out}")

@@ -90,6 +90,9 @@ class DataSpec:
       pixels: What was done to the source's pixels.
       held_out: "clients" if validation and test clients never trained; "examples" if they train,
         too, on other examples of theirs (the option `split=examples`).
+      dtype: "float32" or "int32": the type of the inputs. Those that are no images have any shape,
+        which is `image_shape` then.
+      ignored_label: The label of places that do not count, if there is one.
     """
 
     name: str
@@ -99,6 +102,8 @@ class DataSpec:
     label_names: tuple[str, ...]
     pixels: PixelOptions
     held_out: str = "clients"
+    dtype: str = "float32"
+    ignored_label: Optional[int] = None
 
     @classmethod
     def build(

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from tff_autoprune.data.federated_data import FederatedData, PixelOptions
+from tff_autoprune.data.federated_data import MAX_RESIZE, FederatedData, PixelOptions
 from tff_autoprune.data.label_names import CELEBA_ATTRIBUTES
 from tff_autoprune.data.options import Option, held_out_fractions, parse_options, parse_pixels
 from tff_autoprune.data.splits import SPLIT_CHOICES
@@ -35,7 +35,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A data set: the module whose `load(Request) -> FederatedData` reads it, and its options.
+    """A data set: the module whose function (Request) -> FederatedData reads it, and its options.
 
     Attributes:
       module: Imported when the data set is loaded, because it imports TensorFlow.
@@ -43,6 +43,7 @@ class _Source:
       options: What can be chosen.
       path: What `path` names; None if the data set takes no path.
       path_required: Whether there is no other place to look.
+      function: Name of the function of the module.
     """
 
     module: str
@@ -50,6 +51,7 @@ class _Source:
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     path: Optional[str] = None
     path_required: bool = False
+    function: str = "load"
 
 
 _SPLIT = Option(
@@ -58,6 +60,8 @@ _SPLIT = Option(
     "whether whole clients are held out, or the source's own test examples of all clients",
     choices=SPLIT_CHOICES,
 )
+
+_LENGTH = Option(int, 20, "symbols of a text that are read at a time", 2, 1000)
 
 _SOURCES: dict[str, _Source] = {
     "fontwriters": _Source(
@@ -103,6 +107,62 @@ _SOURCES: dict[str, _Source] = {
         "a folder made by LEAF for FEMNIST or CelebA",
         {"split": _SPLIT, **held_out_fractions(0.1, 0.1)},
         path="a folder with train/*.json and test/*.json",
+        path_required=True,
+    ),
+    "cifar100": _Source(
+        "tff_autoprune.data.sources.cifar100",
+        "small pictures of 100 classes, 32x32x3, 500 clients, from TFF's cifar100.sqlite",
+        {
+            "coarse": Option(bool, False, "whether the 20 coarse classes are the labels"),
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="the folder of cifar100.sqlite",
+    ),
+    "shakespeare": _Source(
+        "tff_autoprune.data.sources.texts",
+        "lines of 715 roles, the next character, from TFF's shakespeare.sqlite",
+        {"length": _LENGTH, "split": _SPLIT, **held_out_fractions(0.1, 0.1)},
+        path="the folder of shakespeare.sqlite",
+        function="load_shakespeare",
+    ),
+    "stackoverflow": _Source(
+        "tff_autoprune.data.sources.stackoverflow",
+        "sentences of 342,477 users, the next word, from TFF's stackoverflow.sqlite",
+        {
+            "words": Option(int, 10_000, "words told apart", 1, 1_000_000),
+            "length": _LENGTH,
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="the folder of stackoverflow.sqlite",
+    ),
+    "texts": _Source(
+        "tff_autoprune.data.sources.texts",
+        "your own texts, the next character: a .txt file for each client",
+        {"length": _LENGTH, **held_out_fractions(0.1, 0.1)},
+        path="a folder of .txt files",
+        path_required=True,
+    ),
+    "table": _Source(
+        "tff_autoprune.data.sources.table",
+        "your own table: CSV or Parquet with a column that names the client",
+        {
+            "client_column": Option(str, "client", "the column that names the client"),
+            "label_column": Option(str, "label", "the column to be learned"),
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="a .csv or .parquet file",
+        path_required=True,
+    ),
+    "pictures": _Source(
+        "tff_autoprune.data.sources.pictures",
+        "your own pictures: a folder for each client, in it one for each class",
+        {
+            "size": Option(
+                int, 0, "height and width to bring them to; 0 keeps theirs", 0, MAX_RESIZE
+            ),
+            **held_out_fractions(0.1, 0.1),
+        },
+        path="a folder with CLIENT/CLASS/*.png",
         path_required=True,
     ),
     "npz": _Source(
@@ -203,7 +263,7 @@ def load(
         pixels=pixels,
         options=values,
     )
-    return importlib.import_module(source.module).load(request)
+    return getattr(importlib.import_module(source.module), source.function)(request)
 
 
 def _source(name: str) -> _Source:

@@ -42,6 +42,7 @@ def benchmark_run(
     threads = threads or settings["threads"]
     exported = run.read_summary().get("export", {})
     measured: dict[str, Any] = {}
+    others = host.OtherWork()
     for name in FORMATS:
         names = (f"dense.{name}", f"pruned.{name}")
         if not all(key in exported for key in names):
@@ -61,7 +62,7 @@ def benchmark_run(
         "format": first,
         "rounds": rounds,
         "threads": threads,
-        "host": host.describe(),
+        "host": {**host.describe(), "busy_cores": others.cores()},
         "formats": measured,
     }
     run.update_summary(benchmark=section)

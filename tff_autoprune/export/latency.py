@@ -1,4 +1,4 @@
-"""Times two models so that whatever disturbs one disturbs the other as well."""
+"""Times models so that whatever disturbs one disturbs the others as well."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ class _Subject:
 
 def measure(
     contents: Sequence[bytes], rounds: int, runs: int, threads: int = 1, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times inferences of two models, interleaved.
+) -> list[np.ndarray]:
+    """Times inferences of several models, interleaved.
 
-    Each round visits the models in the order A B B A or B A A B, drawn by seed, so that a drift of
-    the machine's speed falls on both alike. A visit is a row of inferences of one model.
+    Each round visits the models in an order drawn by seed and then in its reverse (A B B A, or
+    B A A B), so that a drift of the machine's speed falls on all alike. A visit is a row of
+    inferences of one model.
 
     Args:
-      contents: Two `.tflite` files of batch 1.
+      contents: `.tflite` files of batch 1.
       rounds: Number of rounds.
       runs: Inferences of one model in a round, at most; slow models get fewer, but never less
         than two.
@@ -62,13 +63,13 @@ def measure(
         # The fastest: a busy host can stall any of them, but cannot speed one up.
         fastest = min(subject.visit(_WARM_UP_RUNS)) / 1e9
         subject.visit_runs = max(1, min(runs // 2, int(_VISIT_SECONDS / max(fastest, 1e-9))))
-    starts = np.random.default_rng(seed).integers(2, size=rounds)
-    samples: tuple[list, list] = ([], [])
-    for first in starts:
-        second = 1 - first
-        times: tuple[list[int], list[int]] = ([], [])
-        for which in (first, second, second, first):
+    generator = np.random.default_rng(seed)
+    samples: list[list[list[int]]] = [[] for _ in subjects]
+    for _ in range(rounds):
+        order = generator.permutation(len(subjects))
+        times: list[list[int]] = [[] for _ in subjects]
+        for which in (*order, *reversed(order)):
             times[which].extend(subjects[which].visit(subjects[which].visit_runs))
-        for which in (0, 1):
-            samples[which].append(times[which])
-    return np.asarray(samples[0]) / 1e6, np.asarray(samples[1]) / 1e6
+        for sample, taken in zip(samples, times):
+            sample.append(taken)
+    return [np.asarray(sample) / 1e6 for sample in samples]

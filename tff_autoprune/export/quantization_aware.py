@@ -54,7 +54,8 @@ def fine_tune(
         )
     options, seed = config["federated"], config["seed"]
     copy = fake_quantization.fake_quantized(model, calibration)
-    engine = federated.Engine(copy, settings)
+    task = federated.Task.of_data(model, data.train, ignored_label=data.spec.ignored_label)
+    engine = federated.Engine(copy, settings, task=task)
     state = engine.set_learning_rate_scale(engine.initialize(), _LEARNING_RATE_SCALE)
     for index in range(1, config["export"]["qat_rounds"] + 1):
         # Rounds are counted on from training, so that clients and orders are drawn afresh.

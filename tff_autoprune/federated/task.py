@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_autoprune import data
+from tff_autoprune.data import client_data
 from tff_autoprune.errors import UserError
 from tff_autoprune.federated import heads as heads_lib
 from tff_autoprune.federated import losses, outputs
@@ -147,6 +149,27 @@ class Task:
             weighted=sample_weights,
             metrics_fn=_metrics_function(metrics),
         )
+
+    @classmethod
+    def of_data(
+        cls, model: tf.keras.Model, clients: tff.simulation.datasets.ClientData, **options: Any
+    ) -> Task:
+        """Tells what a model is to learn from a data set; see `of`.
+
+        Args:
+          model: A built model.
+          clients: Any clients of the data set; their labels tell what outputs do not.
+          **options: As for `of`.
+
+        Raises:
+          UserError: As `of`, or if examples are not (inputs, labels).
+        """
+        spec = data.as_examples(clients).element_type_structure
+        parts = client_data.parts_of_example("data", spec)
+        labels = tf.nest.map_structure(
+            lambda one: tf.TensorSpec((None, *one.shape), one.dtype), parts[1]
+        )
+        return cls.of(model, labels=labels, **{"sample_weights": len(parts) == 3, **options})
 
     # ---------------------------------------------------------------- what it is
 

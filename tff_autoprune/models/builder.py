@@ -35,6 +35,7 @@ def build(
     input_shape: Sequence[int],
     num_classes: int,
     seed: int = 0,
+    dtype: str = "float32",
     **options: object,
 ) -> tf.keras.Model:
     """Builds or loads a classifier.
@@ -46,6 +47,7 @@ def build(
       input_shape: (height, width, channels) of an image.
       num_classes: Number of labels.
       seed: Seeds the initial weights.
+      dtype: "float32" or "int32": the type of the data's inputs.
       **options: Options of the built-in network: `filters` for all of them, `normalization` and
         `group_size` for `resnet`. None stands for the network's default.
 
@@ -61,6 +63,11 @@ def build(
     options = {key: value for key, value in options.items() if value is not None}
     tf.keras.utils.set_random_seed(seed)
     if name in _BUILDERS:
+        if len(input_shape) != 3:
+            raise UserError(
+                f"model.name: the network {name!r} reads images, the data has inputs of shape"
+                f" {input_shape}; name a model of your own, module:function or a Keras file."
+            )
         builder = _BUILDERS[name]
         known = set(inspect.signature(builder).parameters) - {"input_shape", "num_classes"}
         for option in options:
@@ -96,7 +103,7 @@ def build(
             f"model.name: expected one of {', '.join(_BUILDERS)}, a .keras or .h5 file, a"
             f" SavedModel folder or module:function, found {name!r}."
         )
-    _check_fits(name, model, input_shape, num_classes)
+    _check_fits(name, model, input_shape, num_classes, dtype)
     return model
 
 
@@ -188,25 +195,29 @@ def _call(name: str, input_shape: tuple[int, ...], num_classes: int) -> tf.keras
 
 
 def _check_fits(
-    name: str, model: tf.keras.Model, input_shape: tuple[int, ...], num_classes: int
+    name: str, model: tf.keras.Model, input_shape: tuple[int, ...], num_classes: int, dtype: str
 ) -> None:
     graph.check_graph(model, f"model.name: {name}")
     found = model.input_shape
     if not isinstance(found, tuple) or len(found) != 1 + len(input_shape):
-        raise UserError(f"model.name: {name!r} must take one image tensor, found input {found}.")
+        raise UserError(
+            f"model.name: {name!r} must take one input of shape {input_shape}, found {found}."
+        )
     if any(f not in (None, wanted) for f, wanted in zip(found[1:], input_shape)):
         raise UserError(
-            f"model.name: {name!r} takes images of shape {found[1:]}, the data has {input_shape};"
+            f"model.name: {name!r} takes inputs of shape {found[1:]}, the data has {input_shape};"
             " data.crop and data.resize change it."
         )
-    dtype = tf.as_dtype(model.inputs[0].dtype)
-    if not dtype.is_floating:
+    takes = tf.as_dtype(model.inputs[0].dtype)
+    if takes.is_integer and dtype == "float32":
         raise UserError(
-            f"model.name: {name!r} takes {dtype.name}, the data is float32 in [0, 1]; leave the"
-            " input's dtype out, and what turns bytes into [0, 1]."
+            f"model.name: {name!r} takes {takes.name}, the data is float32, images in [0, 1]; leave"
+            " the input's dtype out, and what turns bytes into [0, 1]."
         )
     output = model.output_shape
-    if not isinstance(output, tuple) or output[1:] != (num_classes,):
+    # Two classes, or a number that is to be told, can have one output.
+    allowed = (num_classes, 1) if num_classes <= 2 else (num_classes,)
+    if not isinstance(output, tuple) or output[-1] not in allowed:
         raise UserError(
             f"model.name: {name!r} must give one value for each of the {num_classes} classes,"
             f" found output shape {output}."

@@ -100,17 +100,12 @@ def execute(plan: Plan, *, jobs: int, report: Callable[[str], None]) -> None:
                 if isinstance(error, SystemExit):
                     processes.stop()
                 raise
-    # Latency is measured when nothing else runs.
-    for seed in plan.seeds:
-        for method in plan.methods:
-            run = plan.run_directory(method, seed)
-            if "benchmark" not in run.read_summary():
-                _command(run, processes, "benchmark")
 
 
 def finished(run: RunDirectory) -> bool:
     """Returns whether a run has been trained to its end."""
-    return "rounds_completed" in run.read_summary()
+    completed = run.read_summary().get("rounds_completed")
+    return completed is not None and completed == run.read_config()["config"]["federated"]["rounds"]
 
 
 class _Processes:

@@ -21,7 +21,8 @@ def describe(config: ml_collections.ConfigDict) -> str:
 
     Returns:
       Text: clients and their examples, the model layer by layer, its filter groups, bytes of a
-      round, and an estimate of the time, from one round that is tried and thrown away.
+      round, epsilon with aggregator.name=dp, and an estimate of the time, from one round that is
+      tried and thrown away.
 
     Raises:
       UserError: If the configuration or the data is wrong.
@@ -45,6 +46,7 @@ def describe(config: ml_collections.ConfigDict) -> str:
             f" {', '.join(group.name for group in prunable) or 'nothing'}",
             f"Traffic with the dense model: {per_round / 1e6:.2f} MB a round,"
             f" {per_round * settings.rounds / 1e6:.1f} MB in {settings.rounds} rounds",
+            *_describe_privacy(config, loaded),
             _estimate(config, loaded, model),
         ]
     parts += notices.of(config, train_clients=len(loaded.train.client_ids), dense=sizes)
@@ -71,10 +73,24 @@ def _describe_data(config: ml_collections.ConfigDict, loaded: data.FederatedData
     )
 
 
+def _describe_privacy(config: ml_collections.ConfigDict, loaded: data.FederatedData) -> list[str]:
+    settings = federated.Settings.from_config(config).aggregator
+    if settings.name != "dp":
+        return []
+    epsilon = federated.privacy.epsilon(
+        settings, rounds=config.federated.rounds, num_clients=len(loaded.train.client_ids)
+    )
+    return [
+        f"Privacy: epsilon {epsilon:.2f} at delta {settings.delta:g} after"
+        f" {config.federated.rounds} rounds, for the clients that train"
+    ]
+
+
 def _estimate(config: ml_collections.ConfigDict, loaded: data.FederatedData, model) -> str:
     """Times one round; the first, which also traces, is not counted."""
     settings = config.federated
-    engine = federated.Engine(model, federated.Settings.from_config(config))
+    task = federated.Task.of_data(model, loaded.train, ignored_label=loaded.spec.ignored_label)
+    engine = federated.Engine(model, federated.Settings.from_config(config), task=task)
     state = engine.initialize()
     seconds = []
     for round_num in (1, 2):

@@ -23,6 +23,7 @@ METRICS_COLUMNS = (
     "clients",
     "failed_clients",
     "retried_cohorts",
+    "examples",
     "train_loss",
     "train_accuracy",
     "validation_loss",

@@ -164,9 +164,11 @@ def headline(summary: dict[str, Any]) -> str:
     dense, pruned = summary["dense"], summary["pruned"]
     traffic = summary["communication"]
     share = traffic["total_bytes"] / max(1, traffic["dense_equivalent_bytes"])
+    privacy = summary["privacy"]
+    epsilon = f", epsilon {privacy['epsilon']:.2f}" if privacy and privacy["epsilon"] else ""
     return (
         f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
         f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
         f" test accuracy {summary['accuracy']['test']:.3f},"
-        f" traffic {traffic['total_bytes'] / 1e6:.1f} MB ({share:.0%} of the dense model's)"
+        f" traffic {traffic['total_bytes'] / 1e6:.1f} MB ({share:.0%} of the dense model's){epsilon}"
     )

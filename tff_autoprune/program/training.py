@@ -74,6 +74,9 @@ class Training:
         engine = federated.Engine(
             dense,
             federated.Settings.from_config(config),
+            task=federated.Task.of_data(
+                dense, self._data.train, ignored_label=self._data.spec.ignored_label
+            ),
             regularizer_fn=self._method.regularizer_fn,
         )
         self._ignored = tuple(config.pruning.ignore_layers)
@@ -113,10 +116,13 @@ class Training:
         The first Ctrl-C asks for that, the second raises KeyboardInterrupt at once.
 
         Returns:
-          The summary; {} if the run was interrupted.
+          The summary; of the rounds so far if the run was interrupted, {} if there are none.
         """
         self._started = time.monotonic()
         summary.write_config(self._files, self._config, self._data)
+        if self._round_num < self._config.federated.rounds:
+            # Of a model that is about to change.
+            self._files.forget("export", "benchmark", "against_dense", "clients", "fleet")
         with files.replacing(self._files.dense_model) as path:
             self._dense.model.save(path)
         self._progress = Progress(
@@ -134,11 +140,13 @@ class Training:
                 if due or self.interrupted:
                     self._save_checkpoint()
             if self.interrupted:
+                # What there is can be exported and reported.
+                written = self._finish() if self._round_num else {}
                 self._say(
                     f"stopped after round {self._round_num}; go on with the same command and"
                     " --resume"
                 )
-                return {}
+                return written
             self._save_checkpoint()
             return self._finish()
         finally:
@@ -168,7 +176,11 @@ class Training:
 
     def _check_run_directory(self, *, resume: bool, overwrite: bool) -> None:
         if resume and self._files.is_run():
-            config_lib.check_same("--resume", self._config, self._files.read_config()["config"])
+            used = self._files.read_config()["config"]
+            # More rounds extend a run; its learning-rate schedule is then that of the longer run.
+            section = used["federated"]
+            section["rounds"] = max(section["rounds"], self._config.federated.rounds)
+            config_lib.check_same("--resume", self._config, used)
         else:
             self._files.check_writable(overwrite=overwrite)
 
@@ -210,6 +222,7 @@ class Training:
             "clients": traffic.sampled,
             "failed_clients": done.failed_clients,
             "retried_cohorts": done.retried_cohorts,
+            "examples": int(done.metrics["num_examples"]),
             "train_loss": done.metrics["loss"],
             "train_accuracy": done.metrics["accuracy"],
             "validation_loss": validation.get("loss"),

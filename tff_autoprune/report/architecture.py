@@ -10,6 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from tff_autoprune import surgery
 from tff_autoprune.surgery import cost
 
 _MERGED_KINDS = {"Concatenate": "concatenate", "Add": "add"}
@@ -37,6 +38,8 @@ class Node:
       before: Channels it puts out in the dense model.
       after: The same in the pruned model.
       inputs: Names of the nodes it reads.
+      prunable: Whether some of its channels may be removed.
+      rank: Channels of the linear layer that factorization put before it; 0 if it is whole.
       followers: What follows it without channels of its own, e.g. ["relu", "max pool"].
       parameters: In the dense and in the pruned model, its followers' included.
       flops: Likewise.
@@ -47,6 +50,8 @@ class Node:
     before: int
     after: int
     inputs: list[str]
+    prunable: bool = False
+    rank: int = 0
     followers: list[str] = dataclasses.field(default_factory=list)
     parameters: tuple[int, int] = (0, 0)
     flops: tuple[int, int] = (0, 0)
@@ -57,9 +62,16 @@ def graph(dense: tf.keras.Model, pruned: tf.keras.Model) -> list[Node]:
 
     Args:
       dense: The model of the start.
-      pruned: The model it became; its layers have the same names.
+      pruned: The model it became; its layers have the same names. A layer that was factorized has
+        one more before it, "NAME_rank".
     """
     after = {layer.name: layer for layer in pruned.layers}
+    prunable = {
+        member.layer.split("/")[0]
+        for group in surgery.find_filter_groups(dense)
+        if group.prunable
+        for member in group.producers
+    }
     nodes: dict[str, Node] = {}
     owner: dict[str, str] = {}  # From every layer to the node that stands for it.
     for layer in dense.layers:
@@ -72,6 +84,9 @@ def graph(dense: tf.keras.Model, pruned: tf.keras.Model) -> list[Node]:
                 before=channels,
                 after=_channels(after.get(layer.name, layer)),
                 inputs=sources,
+                # A merge has the channels of what it reads.
+                prunable=layer.name in prunable
+                or (not _kernel_shape(layer) and any(nodes[name].prunable for name in sources)),
             )
             owner[layer.name] = layer.name
         else:
@@ -84,6 +99,10 @@ def graph(dense: tf.keras.Model, pruned: tf.keras.Model) -> list[Node]:
         activation = getattr(layer, "activation", None)
         if layer.name in nodes and getattr(activation, "__name__", "linear") != "linear":
             nodes[layer.name].followers.append(activation.__name__)
+    for layer in pruned.layers:
+        if layer.name not in owner:
+            owner[layer.name] = _factorized(layer.name, owner)
+            nodes[owner[layer.name]].rank = _channels(layer)
     _add_costs(nodes, owner, dense, pruned)
     return list(nodes.values())
 
@@ -100,6 +119,12 @@ def _add_costs(
                 pair = list(getattr(node, name))
                 pair[index] += int(getattr(row, name))
                 setattr(node, name, tuple(pair))
+
+
+def _factorized(name: str, owner: dict[str, str]) -> str:
+    """Returns the node that a layer that only the pruned model has belongs to, by its name."""
+    stem = max((known for known in owner if name.startswith(f"{known}_")), key=len)
+    return owner[stem]
 
 
 def _input_layers(layer: tf.keras.layers.Layer) -> list[str]:

@@ -152,14 +152,15 @@ def _box(node: Node, place: _Place, per_channel: float) -> str:
     top = _bar_top(place)
     pruned = node.after != node.before
     count = f"{node.before} → {node.after}" if pruned else f"{node.before}"
+    rank = f", rank {node.rank}" if node.rank else ""
     follows = f", then {', '.join(node.followers)}" if node.followers else ""
-    title = f"{node.name}: {node.kind}, {count} channels{follows}"
-    kept = "kept" if pruned else "fixed"
+    title = f"{node.name}: {node.kind}, {count} channels{rank}{follows}"
+    kept = "kept" if pruned or node.prunable else "fixed"
     return (
         f"<g><title>{html.escape(title)}</title>"
         f'<text class="name" x="{place.x:.1f}" y="{top - 20:.1f}">{html.escape(node.name)}</text>'
         f'<text class="kind" x="{place.x:.1f}" y="{top - 6:.1f}">{html.escape(node.kind)} ·'
-        f' <tspan class="count">{count}</tspan></text>'
+        f' <tspan class="count">{count}{rank}</tspan></text>'
         f'<rect class="gone" x="{place.x - before / 2:.1f}" y="{top}" width="{before:.1f}"'
         f' height="{_BAR_HEIGHT}" rx="3"/>'
         f'<rect class="{kept}" x="{place.x - after / 2:.1f}" y="{top}" width="{after:.1f}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Optional
 
 import numpy as np
@@ -16,16 +17,30 @@ from tff_autoprune.run_directory import RunDirectory
 FILTERS_PREFIX = "filters/"
 
 
+# What pruning.csv calls a change of the network, and the judgements on it.
+_CHANGES = ("cut", "move")
+_JUDGEMENTS = {"accept": "kept", "restore": "taken back"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """Points of accuracy, and their standard error where it is known."""
+
+    value: float
+    error: Optional[float] = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """One removal of filters and what became of it.
+    """One change of the network and what became of it.
 
     Attributes:
-      round_num: After which round filters were removed.
-      removed: Number of filters removed, by group.
-      parameters: Number of parameters after the cut.
-      predicted_effect: Change of the held-out loss that was expected; None if not estimated.
-      measured_effect: Change that was found when the cut was judged; None if it was not.
+      round_num: After which round it was made.
+      removed: Number of channels removed, by group.
+      factorized: How layers were factorized, in words, by layer.
+      parameters: Number of parameters after it.
+      predicted: Points of accuracy that it was expected to cost; None if not estimated.
+      measured: Points that it was found to cost on held-out clients; None if not measured.
       outcome: "kept", "taken back", or "pending" when the run ended before judging it.
       decided_round: When it was kept or taken back; None if nobody judged it.
       reason: The method's own words, on the judgement or else on the cut.
@@ -33,16 +48,17 @@ class Cut:
 
     round_num: int
     removed: dict[str, int]
+    factorized: dict[str, str]
     parameters: int
-    predicted_effect: Optional[float]
-    measured_effect: Optional[float]
+    predicted: Optional[Points]
+    measured: Optional[Points]
     outcome: str
     decided_round: Optional[int]
     reason: str
 
     @property
     def filters_removed(self) -> int:
-        """Number of filters removed over all groups."""
+        """Number of channels removed over all groups."""
         return sum(self.removed.values())
 
 
@@ -82,16 +98,19 @@ class RunData:
         return [name[len(FILTERS_PREFIX) :] for name in names]
 
     def widths(self, group: str) -> np.ndarray:
-        """Returns the number of filters of a group in each round, int [rounds]."""
-        return self.metrics[FILTERS_PREFIX + group].to_numpy(int)
+        """Returns the channels of a group in each round, float64 [rounds]; NaN where it is not."""
+        return self.metrics[FILTERS_PREFIX + group].to_numpy(float)
 
     def final_widths(self) -> dict[str, int]:
-        """Returns the number of filters of every group at the end.
+        """Returns the number of channels of every group at the end.
 
         metrics.csv has the widths that each round trained with, so what was cut or put back after
         the last round is still to be counted.
         """
-        widths = {group: int(self.widths(group)[-1]) for group in self.groups}
+        widths = {}
+        for group in self.groups:
+            known = self.widths(group)
+            widths[group] = int(known[np.isfinite(known)][-1])
         last = int(self.metrics["round"].iloc[-1])
         for cut in self.cuts:
             returned_now = cut.outcome == "taken back" and cut.decided_round == last
@@ -99,7 +118,8 @@ class RunData:
             if cut.round_num == last and cut.outcome == "taken back":
                 sign = 0
             for group, count in cut.removed.items():
-                widths[group] += sign * count
+                if group in widths:
+                    widths[group] += sign * count
         return widths
 
     def traffic(self, dense: bool = False) -> np.ndarray:
@@ -147,7 +167,7 @@ def load(path: pathlib.Path) -> RunData:
         versions=stored.get("versions", {}),
         summary=summary,
         metrics=_read_csv(directory.metrics, ("round", "validation_accuracy", "parameters")),
-        cuts=_cuts(_read_csv(directory.pruning, ("round", "action", "groups"))),
+        cuts=_cuts(_read_csv(directory.pruning, ("round", "action"))),
     )
 
 
@@ -174,27 +194,35 @@ def _cuts(table: Optional[pd.DataFrame]) -> list[Cut]:
     if table is None:
         return []
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    judging = any(row["action"] in ("accept", "restore") for row in rows)
+    judging = any(row["action"] in _JUDGEMENTS for row in rows)
     cuts = []
     for index, row in enumerate(rows):
-        if row["action"] != "cut":
+        if row["action"] not in _CHANGES:
             continue
-        later = [other for other in rows[index + 1 :] if other["action"] in ("accept", "restore")]
+        later = [other for other in rows[index + 1 :] if other["action"] in _JUDGEMENTS]
         judgement = later[0] if later else None
         if judgement is None:
             outcome = "pending" if judging else "kept"
         else:
-            outcome = "kept" if judgement["action"] == "accept" else "taken back"
+            outcome = _JUDGEMENTS[judgement["action"]]
+        removed = row.get("removed", row.get("groups")) or "{}"
+        factorized = json.loads(row.get("factorized") or "{}")
         cuts.append(
             Cut(
                 round_num=int(row["round"]),
-                removed={k: int(v) for k, v in json.loads(row["groups"]).items() if v},
+                removed={k: int(v) for k, v in json.loads(removed).items() if v},
+                factorized={k: str(v) for k, v in factorized.items()},
                 parameters=int(row["parameters"]),
-                predicted_effect=row.get("predicted_effect"),
-                measured_effect=judgement and judgement.get("measured_effect"),
+                predicted=_points(row, "predicted"),
+                measured=judgement and _points(judgement, "measured"),
                 outcome=outcome,
                 decided_round=judgement and int(judgement["round"]),
                 reason=str((judgement or row).get("reason") or ""),
             )
         )
     return cuts
+
+
+def _points(row: Mapping[str, Any], name: str) -> Optional[Points]:
+    value = row.get(f"{name}_points")
+    return None if value is None else Points(value, row.get(f"{name}_error"))

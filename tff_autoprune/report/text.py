@@ -42,6 +42,18 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def count(number: int, noun: str) -> str:
+    """Returns e.g. "1 run", "12 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def points(value: Optional[float], error: Optional[float] = None) -> str:
+    """Returns points of accuracy, e.g. "−1.2 ± 0.3" where the standard error is known."""
+    if value is None:
+        return MISSING
+    return signed(value, 1) + ("" if error is None else f" ± {error:.1f}")
+
+
 def change(before: Optional[float], after: Optional[float]) -> str:
     """Returns the relative change, e.g. "−83 %"."""
     if not before or after is None:

@@ -17,7 +17,7 @@ from tensorflow_federated.python.core.impl.executors import executor_base, execu
 from tensorflow_federated.python.core.impl.types import type_serialization
 
 from tff_autoprune.runtime import program, remote, values
-from tff_autoprune.runtime.intrinsics import Cohort
+from tff_autoprune.runtime.intrinsics import Clients
 
 
 class LocalValue(executor_value_base.ExecutorValue):
@@ -66,7 +66,7 @@ class LocalExecutor(executor_base.Executor):
 
     def __init__(
         self,
-        cohort: Cohort,
+        cohort: Clients,
         programs: ProgramCache,
     ) -> None:
         """Makes an executor.
@@ -130,9 +130,9 @@ class LocalExecutorFactory(tff.framework.ExecutorFactory):
         """Returns an executor for a cohort."""
         num_clients = cardinalities.get(tff.CLIENTS, 0)
         if self._workers is None:
-            cohort = Cohort(num_clients, self._pool)
+            cohort = Clients(num_clients, self._pool)
         else:
-            cohort = remote.RemoteCohort(num_clients, self._pool, self._workers)
+            cohort = remote.RemoteClients(num_clients, self._pool, self._workers)
         return LocalExecutor(cohort, self._programs)
 
     def clean_up_executor(self, cardinalities: Mapping[Any, int]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from tff_autoprune.runtime.values import AtClients, AtServer
 
 
-class Cohort:
+class Clients:
     """The clients of a call, and the threads they run in.
 
     Attributes:
@@ -55,26 +55,26 @@ def _reduce(operator: Callable[..., Any], values: Iterable[Any]) -> Any:
     return functools.reduce(functools.partial(_map_leaves, operator), values)
 
 
-def _map(cohort: Cohort, argument: Any) -> Any:
+def _map(cohort: Clients, argument: Any) -> Any:
     function, operand = argument
     if isinstance(operand, AtServer):
         return AtServer(function(operand.value))
     return AtClients(cohort.map(function, operand.values))
 
 
-def _broadcast(cohort: Cohort, argument: AtServer) -> AtClients:
+def _broadcast(cohort: Clients, argument: AtServer) -> AtClients:
     return AtClients((argument.value,) * cohort.num_clients)
 
 
-def _eval_at_clients(cohort: Cohort, function: Callable[[None], Any]) -> AtClients:
+def _eval_at_clients(cohort: Clients, function: Callable[[None], Any]) -> AtClients:
     return AtClients(cohort.map(function, (None,) * cohort.num_clients))
 
 
-def _value_at_clients(cohort: Cohort, value: Any) -> AtClients:
+def _value_at_clients(cohort: Clients, value: Any) -> AtClients:
     return AtClients((value,) * cohort.num_clients)
 
 
-def _zip_at_clients(cohort: Cohort, argument: Any) -> AtClients:
+def _zip_at_clients(cohort: Clients, argument: Any) -> AtClients:
     def of_client(tree: Any, client: int) -> Any:
         if isinstance(tree, AtClients):
             return tree.values[client]
@@ -83,7 +83,7 @@ def _zip_at_clients(cohort: Cohort, argument: Any) -> AtClients:
     return AtClients(tuple(of_client(argument, i) for i in range(cohort.num_clients)))
 
 
-def _zip_at_server(cohort: Cohort, argument: Any) -> AtServer:
+def _zip_at_server(cohort: Clients, argument: Any) -> AtServer:
     def unplaced(tree: Any) -> Any:
         if isinstance(tree, AtServer):
             return tree.value
@@ -92,7 +92,7 @@ def _zip_at_server(cohort: Cohort, argument: Any) -> AtServer:
     return AtServer(unplaced(argument))
 
 
-def _aggregate(cohort: Cohort, argument: Any) -> AtServer:
+def _aggregate(cohort: Clients, argument: Any) -> AtServer:
     clients, zero, accumulate, _, report = argument
     accumulator = zero
     for value in clients.values:
@@ -100,16 +100,16 @@ def _aggregate(cohort: Cohort, argument: Any) -> AtServer:
     return AtServer(report(accumulator))
 
 
-def _sum(cohort: Cohort, clients: AtClients) -> AtServer:
+def _sum(cohort: Clients, clients: AtClients) -> AtServer:
     return AtServer(_reduce(np.add, clients.values))
 
 
-def _mean(cohort: Cohort, clients: AtClients) -> AtServer:
+def _mean(cohort: Clients, clients: AtClients) -> AtServer:
     total = _reduce(np.add, clients.values)
     return AtServer(_map_leaves(lambda t: _divide(t, len(clients.values)), total))
 
 
-def _weighted_mean(cohort: Cohort, argument: Any) -> AtServer:
+def _weighted_mean(cohort: Clients, argument: Any) -> AtServer:
     clients, weights = argument
     total_weight = np.asarray(_reduce(np.add, weights.values))
     # One after the other: a scaled copy of every update at once would cost much memory.
@@ -127,12 +127,12 @@ def _divide(total: np.ndarray, count: Any) -> np.ndarray:
         return np.asarray(np.divide(total, count), total.dtype)
 
 
-def _secure_sum(cohort: Cohort, argument: Any) -> AtServer:
+def _secure_sum(cohort: Clients, argument: Any) -> AtServer:
     clients, max_input = argument
     return _checked_sum(clients, max_input)
 
 
-def _secure_sum_bitwidth(cohort: Cohort, argument: Any) -> AtServer:
+def _secure_sum_bitwidth(cohort: Clients, argument: Any) -> AtServer:
     clients, bitwidth = argument
     return _checked_sum(clients, _map_leaves(lambda b: 2 ** b.astype(np.int64) - 1, bitwidth))
 
@@ -154,7 +154,7 @@ def _checked_sum(clients: AtClients, max_input: Any) -> AtServer:
     return _sum(None, clients)
 
 
-def _secure_modular_sum(cohort: Cohort, argument: Any) -> AtServer:
+def _secure_modular_sum(cohort: Clients, argument: Any) -> AtServer:
     clients, modulus = argument
     total = _reduce(np.add, clients.values)
     if isinstance(modulus, tuple):
@@ -164,7 +164,7 @@ def _secure_modular_sum(cohort: Cohort, argument: Any) -> AtServer:
 
 # Secure summation reveals sums only. Here, where all clients are simulated in one process, it is
 # the plain sum of the same integers: same numbers, no cryptography.
-INTRINSICS: dict[str, Callable[[Cohort, Any], Any]] = {
+INTRINSICS: dict[str, Callable[[Clients, Any], Any]] = {
     "federated_aggregate": _aggregate,
     "federated_apply": _map,
     "federated_broadcast": _broadcast,

@@ -14,10 +14,10 @@ from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.impl.compiler import array
 
 from tff_autoprune.runtime import graphs
-from tff_autoprune.runtime.intrinsics import INTRINSICS, Cohort
+from tff_autoprune.runtime.intrinsics import INTRINSICS, Clients
 
 Scope = Mapping[str, Any]
-Program = Callable[[Cohort, Scope], Any]
+Program = Callable[[Clients, Scope], Any]
 
 
 def compile_computation(computation: computation_pb2.Computation) -> Program:
@@ -94,7 +94,7 @@ def _compile_block(computation, graph_cache) -> Program:
     ]
     result = _compile(computation.block.result, graph_cache)
 
-    def run(cohort: Cohort, scope: Scope) -> Any:
+    def run(cohort: Clients, scope: Scope) -> Any:
         inner = dict(scope)
         for name, value in block_locals:
             inner[name] = value(cohort, inner)

@@ -1,6 +1,6 @@
 """Runs clients on other machines, through TFF's executor protocol.
 
-    Cohort.map ──client──> a free worker: CreateValue, CreateCall, Compute ──update──> in order
+    Clients.map ──client──> a free worker: CreateValue, CreateCall, Compute ──update──> in order
 
 Only what a client computes from its data travels; aggregation stays here, in the order of the
 cohort, so that the result has the bits of a local run whichever worker computed what. A client
@@ -25,7 +25,7 @@ from tensorflow_federated.python.core.impl.types import type_serialization
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.runtime import graphs, values
-from tff_autoprune.runtime.intrinsics import Cohort
+from tff_autoprune.runtime.intrinsics import Clients
 
 _CONNECT_SECONDS = 20
 # A client's data may be large; gRPC's default of 4 MB is not meant for that.
@@ -247,7 +247,7 @@ class WorkerPool:
             worker.close()
 
 
-class RemoteCohort(Cohort):
+class RemoteClients(Clients):
     """A cohort whose clients' work on data is done by workers."""
 
     def __init__(
@@ -261,7 +261,7 @@ class RemoteCohort(Cohort):
         self._workers = workers
 
     def map(self, function: Callable[[Any], Any], clients: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Applies a function to the value of each client; see `Cohort.map`."""
+        """Applies a function to the value of each client; see `Clients.map`."""
         if not isinstance(function, graphs.GraphFunction) or not function.takes_sequences:
             return super().map(function, clients)
         return self._gather(

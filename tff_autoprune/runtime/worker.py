@@ -22,7 +22,7 @@ from tensorflow_federated.python.core.impl.executors import value_serialization
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.runtime import program, values
-from tff_autoprune.runtime.intrinsics import Cohort
+from tff_autoprune.runtime.intrinsics import Clients
 from tff_autoprune.runtime.remote import CHANNEL_OPTIONS, Tls
 
 # A coordinator that dies never frees its values; the oldest are dropped for new ones.
@@ -33,7 +33,7 @@ _MAX_CALLS = 64
 class _Executor:
     """The values of one coordinator."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Clients) -> None:
         self.cohort = cohort
         self.values: dict[str, tuple[Any, tff.Type]] = {}
 
@@ -77,7 +77,7 @@ class _Service(executor_pb2_grpc.ExecutorGroupServicer):
         cardinalities = value_serialization.deserialize_cardinalities(request.cardinalities)
         key = f"executor_{next(self._ids)}"
         with self._lock:
-            cohort = Cohort(cardinalities.get(tff.CLIENTS, 0), self._pool)
+            cohort = Clients(cardinalities.get(tff.CLIENTS, 0), self._pool)
             self._executors[key] = _Executor(cohort)
             while len(self._executors) > _MAX_EXECUTORS:
                 self._executors.popitem(last=False)

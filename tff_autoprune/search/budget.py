@@ -84,7 +84,7 @@ def fit(
     target = high * budget.value / now
     best, reached = Structure(), now
     for _ in range(_CANDIDATES):
-        (structure,) = space.ladder([target])
+        (structure,) = space.ladder([target], exact=True)
         found = budget.measure(surgery.Network(build(structure)))
         inside = found <= budget.value
         if inside and (reached > budget.value or found > reached):

@@ -102,11 +102,12 @@ class Space:
         """The cost of the present network; estimated."""
         return self._costs.of(self.present)
 
-    def ladder(self, targets: Sequence[float]) -> list[Structure]:
+    def ladder(self, targets: Sequence[float], *, exact: bool = False) -> list[Structure]:
         """Returns the structures that lose least energy for their cost.
 
         Args:
           targets: Costs, falling.
+          exact: Whether a target may not be undercut by much, at the expense of energy.
 
         Returns:
           A structure for each target, which costs no more if anything is left to remove.
@@ -128,7 +129,8 @@ class Space:
                 missing = costs.of(counts) - target
                 counts = counts.less(unit, self._enough(unit, counts, steps[unit][1], missing))
                 steps.update({other: self._best_step(other, counts) for other in near[unit]})
-            found.append(self._structure(self._closer(counts, target)))
+            close = self._closer(counts, target) if exact else counts
+            found.append(self._structure(close))
         return found
 
     # ------------------------------------------------------------ steps
@@ -182,9 +184,10 @@ class Space:
                     continue
                 missing = self._costs.of(new) - (1 - _CLOSE / 2) * target
                 each = self._saved(other, new, 1 if missing > 0 else -1) or math.inf
-                new = new.less(other, round(missing / abs(each)))
-                if self._possible(new) and least <= self._costs.of(new) <= target:
-                    options.append((self._energy_lost(new), len(options), new))
+                for more in (-1, 0, 1):
+                    last = new.less(other, round(missing / abs(each)) + more)
+                    if self._possible(last) and least <= self._costs.of(last) <= target:
+                        options.append((self._energy_lost(last), len(options), last))
         return min(options)[2] if options else counts
 
     def _possible(self, counts: Counts) -> bool:

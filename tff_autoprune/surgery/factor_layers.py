@@ -18,9 +18,9 @@ from tff_autoprune.surgery.trace import NodeTrace, Trace
 from tff_autoprune.surgery.traced_tensor import TracedTensor
 
 _layers = tf.keras.layers
-_CONVOLUTIONS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
-_TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
-_DEPTHWISE = {1: _layers.DepthwiseConv1D, 2: _layers.DepthwiseConv2D}
+CONVOLUTIONS = (_layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
+TRANSPOSED = (_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose)
+DEPTHWISE = {1: _layers.DepthwiseConv1D, 2: _layers.DepthwiseConv2D}
 # Layers with a kernel that are no candidates, and why.
 _NARROW = {
     _layers.DepthwiseConv1D: "filters each channel by itself already",
@@ -108,7 +108,7 @@ def candidates(model: tf.keras.Model) -> list[Candidate]:
     for node in trace.nodes:
         calls.setdefault(id(node.layer), []).append(node)
     found = []
-    kinds = (*_CONVOLUTIONS, *_NARROW, _layers.Dense)
+    kinds = (*CONVOLUTIONS, *_NARROW, _layers.Dense)
     for path, layer in layers.items():
         for kind in kinds_for(layer) if isinstance(layer, kinds) else ():
             reason = refused.get(path) or refusal(layer, kind)
@@ -124,11 +124,12 @@ def _priced(
 ) -> Candidate:
     """Returns the candidate with what the layer costs now and what each rank would cost."""
     split = split_of(layer, kind)
+    strides = getattr(layer, "strides", ())
     now = each = 0.0
     for node in calls:
-        read, written = (_places(layer, tensor) for tensor in (node.args[0], node.outputs[0]))
-        now += _kernel_flops(split, written, layer)
-        each += _flops_per_rank(split, read, written, layer)
+        read, written = (places_of(layer, tensor) for tensor in (node.args[0], node.outputs[0]))
+        now += kernel_flops(split, written, strides)
+        each += flops_per_rank(split, read, written, strides)
     return Candidate(
         path,
         kind,
@@ -141,31 +142,46 @@ def _priced(
     )
 
 
-def _places(layer: tf.keras.layers.Layer, tensor: TracedTensor) -> tuple[int, ...]:
+def places_of(layer: tf.keras.layers.Layer, tensor: TracedTensor) -> tuple[int, ...]:
     """Returns the sizes of a tensor without batch and channels."""
     sizes = [1 if size is None else size for size in tensor.shape]
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return tuple(sizes[2:] if first else sizes[1:-1])
 
 
-def _kernel_flops(split: Split, written: tuple[int, ...], layer: tf.keras.layers.Layer) -> float:
-    skipped = math.prod(layer.strides) if split.transposed else 1
+def kernel_flops(split: Split, written: Sequence[int], strides: Sequence[int]) -> float:
+    """Returns the operations of the undivided kernel in one call.
+
+    Args:
+      split: The kernel.
+      written: Sizes of the output without batch and channels.
+      strides: Of the layer; () if it has none.
+    """
+    skipped = math.prod(strides) if split.transposed else 1
     each = 2 * math.prod(split.window) * split.inputs * split.outputs / skipped
     return math.prod(written) * each
 
 
-def _flops_per_rank(
-    split: Split, read: tuple[int, ...], written: tuple[int, ...], layer: tf.keras.layers.Layer
+def flops_per_rank(
+    split: Split, read: Sequence[int], written: Sequence[int], strides: Sequence[int]
 ) -> float:
+    """Returns the operations of each rank of the divided kernel in one call.
+
+    Args:
+      split: The kernel.
+      read: Sizes of the input without batch and channels.
+      written: Sizes of the output, likewise.
+      strides: Of the undivided layer; () if it has none.
+    """
     size, places = math.prod(split.window), math.prod(written)
     if split.kind == "spatial":
         head, rest = split.window[0], size // split.window[0]
         between = written[0] * math.prod(read[1:])
-        strides = layer.strides if split.transposed else (1,) * len(read)
+        strides = strides if split.transposed else (1,) * len(read)
         reading = between * head * split.inputs / strides[0]
         return 2 * (reading + places * rest * split.outputs / math.prod(strides[1:]))
     if split.transposed:
-        writing = places * size * split.outputs / math.prod(layer.strides)
+        writing = places * size * split.outputs / math.prod(strides)
         return 2 * (math.prod(read) * split.inputs + writing)
     if split.kind == "depthwise":
         return 2 * places * split.inputs * (size + split.outputs)
@@ -177,7 +193,7 @@ def refusal(layer: tf.keras.layers.Layer, kind: str) -> str:
     cls = type(layer)
     if cls in _NARROW:
         return _NARROW[cls]
-    if cls not in (*_CONVOLUTIONS, *_TRANSPOSED, _layers.Dense):
+    if cls not in (*CONVOLUTIONS, *TRANSPOSED, _layers.Dense):
         return f"is a {cls.__name__}, which is neither a convolution nor a dense layer of Keras"
     if not layer.built:
         return "has no weights yet"
@@ -196,7 +212,7 @@ def refusal(layer: tf.keras.layers.Layer, kind: str) -> str:
         if layer.kernel_size[0] == 1 or math.prod(layer.kernel_size[1:]) == 1:
             return f"has a {window} kernel, in which there is nothing to separate"
     if kind == "depthwise":
-        if cls in _TRANSPOSED or layer.rank not in _DEPTHWISE:
+        if cls in TRANSPOSED or layer.rank not in DEPTHWISE:
             return f"is a {cls.__name__}, of which Keras has no depthwise kind"
         if math.prod(layer.kernel_size) == 1:
             return f"has a {window} kernel: its depthwise part would only scale"
@@ -255,7 +271,7 @@ def split_of(layer: tf.keras.layers.Layer, kind: str) -> Split:
     if reason:
         raise UserError(f"'{layer.name}' cannot be factorized as {kind!r}: it {reason}.")
     *window, inputs, outputs = (int(size) for size in layer.kernel.shape)
-    transposed = type(layer) in _TRANSPOSED
+    transposed = type(layer) in TRANSPOSED
     if transposed:
         inputs, outputs = outputs, inputs
     return Split(kind, tuple(window), inputs, outputs, transposed)
@@ -283,10 +299,16 @@ def leaves(trace: Trace) -> tuple[dict[str, tf.keras.layers.Layer], dict[str, st
             layers[node.path] = node.layer
             if node.inner:
                 refused[node.path] = f"is inside the wrapper '{node.path.rpartition('/')[0]}'"
+    owners: dict[int, list[str]] = {}
     for path, layer in layers.items():
         for weight in layer.weights:
-            if id(weight) in borrowed:
-                refused[path] = f"has a weight that '{borrowed[id(weight)]}' reads too"
+            owners.setdefault(id(weight), []).append(path)
+    for path, layer in layers.items():
+        for weight in layer.weights:
+            others = [owner for owner in owners[id(weight)] if owner != path]
+            others += [borrowed[id(weight)]] if id(weight) in borrowed else []
+            if others:
+                refused.setdefault(path, f"has a weight that '{others[0]}' reads too")
     return layers, refused
 
 
@@ -323,10 +345,10 @@ def new_layers(
                 first[setting] = (head, *[neutral] * len(rest))
                 second[setting] = (neutral, *rest)
         return [cls.from_config(first), cls.from_config(second)]
-    if cls in _TRANSPOSED:
+    if cls in TRANSPOSED:
         first.update(plain)
         first.pop("output_padding", None)
-        plain_cls = _CONVOLUTIONS[layer.rank - 1]
+        plain_cls = CONVOLUTIONS[layer.rank - 1]
         return [plain_cls.from_config(first), cls.from_config(second)]
     second.update(plain)
     if wanted.kind == "channel":
@@ -336,7 +358,7 @@ def new_layers(
     for setting in ("initializer", "regularizer", "constraint"):
         first[f"depthwise_{setting}"] = first.pop(f"kernel_{setting}", None)
     first["depth_multiplier"] = rank
-    return [_DEPTHWISE[layer.rank].from_config(first), cls.from_config(second)]
+    return [DEPTHWISE[layer.rank].from_config(first), cls.from_config(second)]
 
 
 def check_told(
@@ -346,7 +368,7 @@ def check_told(
     mean: Optional[np.ndarray],
 ) -> None:
     """Raises unless moments and mean fit what a layer reads."""
-    axis = -1 if type(layer) in _TRANSPOSED else -2
+    axis = -1 if type(layer) in TRANSPOSED else -2
     inputs = int(layer.kernel.shape[axis])
     places = isinstance(layer, _layers.Dense)
     for what, told, rank in (("moments", moments, 2), ("means", mean, 1)):

@@ -31,6 +31,7 @@ from tff_autoprune.surgery.factor_layers import (
     split_of,
 )
 from tff_autoprune.surgery.rebuild import Rebuilder
+from tff_autoprune.surgery.rewrite import Rewrite, all_kept
 from tff_autoprune.surgery.trace import Trace
 
 # By layer: means of x x^T, float [channels, channels], and of x, float [channels].
@@ -38,7 +39,7 @@ Moments = Mapping[str, np.ndarray]
 Means = Mapping[str, np.ndarray]
 
 
-class FactorizationPlan:
+class FactorizationPlan(Rewrite):
     """A checked factorization, not yet carried out.
 
     Attributes:
@@ -54,10 +55,8 @@ class FactorizationPlan:
         moments: Moments,
         means: Means,
     ) -> None:
-        self.model = trace.model
+        super().__init__(trace)
         self.factorizations = dict(factorizations)
-        self._trace = trace
-        self._position = {id(weight): i for i, weight in enumerate(trace.model.weights)}
         self._layers = {name: layers[name] for name in factorizations}
         self._taken = {path.split("/")[-1] for path in layers} | _all_names(trace.model)
         self._moments = moments
@@ -68,50 +67,25 @@ class FactorizationPlan:
         }
         # Singular value decompositions take time; the last of each layer is kept, with its kernel.
         self._decomposed: dict[str, tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]] = {}
-        self._carried: Optional[list[tuple[Optional[int], tuple[int, ...]]]] = None
 
     def apply(self, weights: Optional[Sequence[np.ndarray]] = None) -> tf.keras.Model:
-        """Builds the factorized model.
-
-        Args:
-          weights: Values of `model.weights` to factorize; None for the present ones.
-
-        Returns:
-          An ordinary Keras model, not compiled. Everything but the factorized layers is as before:
-          names, inputs, outputs, weights, trainable flags, dtype policies.
-        """
-        model = self.model
-        values = model.get_weights() if weights is None else list(weights)
+        """Builds the factorized model, see `Rewrite.apply`."""
+        values = self._values(weights)
         pairs = {
             id(layer): new_layers(layer, self.factorizations[name], self._taken)
             for name, layer in self._layers.items()
         }
-        rebuilder = Rebuilder(self._trace, _all_kept, replacements=pairs)
+        rebuilder = Rebuilder(self._trace, all_kept, replacements=pairs)
         new = rebuilder.build()
-        # Keras may order the layers of parallel branches anew: weights go by layer, not by place.
-        origin = {
-            id(copy): self._position[id(old)]
-            for old_layer, new_layer in rebuilder.pairs()
-            for old, copy in zip(old_layer.weights, new_layer.weights)
-        }
+        biases = {}
         for name, layer in self._layers.items():
             first, second = pairs[id(layer)]
             reading, writing = self._decompose(name, self._kernel(name, values))
             first.weights[0].assign(self._splits[name].reading_kernel(reading))
             second.kernel.assign(self._splits[name].writing_kernel(writing))
             if layer.use_bias:
-                origin[id(second.bias)] = self._position[id(layer.bias)]
-        values = self._with_mean_errors(values)
-        for weight in new.weights:
-            if id(weight) in origin:
-                weight.assign(values[origin[id(weight)]])
-        for layer in new._flatten_layers(include_self=False):
-            # Normalization computes with constants that it derives from its weights.
-            if hasattr(layer, "finalize_state"):
-                layer.finalize_state()
-        self._carried = [
-            (origin.get(id(weight)), tuple(weight.shape)) for weight in new.trainable_weights
-        ]
+                biases[id(second.bias)] = self._position[id(layer.bias)]
+        self._inherit(rebuilder, new, self._with_mean_errors(values), biases)
         return new
 
     def weights_in_place(self, weights: Optional[Sequence[np.ndarray]] = None) -> list[np.ndarray]:
@@ -124,47 +98,12 @@ class FactorizationPlan:
           The same values, but for the kernels of the factorized layers, which are those of low rank
           (and their biases, if they absorb the mean error).
         """
-        values = self.model.get_weights() if weights is None else list(weights)
+        values = self._values(weights)
         changed = self._with_mean_errors(values)
         for name, layer in self._layers.items():
             kernel = self._kernel(name, values)
             changed[self._position[id(layer.kernel)]] = self._product(name, kernel)
         return changed
-
-    def slice_trainable(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Carries what belongs to the trainable weights, e.g. optimizer state, over.
-
-        Args:
-          arrays: Aligned with `model.trainable_weights` and of their shapes.
-
-        Returns:
-          Arrays aligned with the trainable weights of the new model: those of layers that stay and
-          of biases as they are, zeros for the new kernels. What an optimizer knows of a product
-          does not tell what it would know of the factors.
-
-        Raises:
-          UserError: If the arrays do not belong to the model.
-        """
-        weights = self.model.trainable_weights
-        if len(arrays) != len(weights):
-            raise UserError(
-                f"Expected one array for each of the {len(weights)} model.trainable_weights, "
-                f"found {len(arrays)}."
-            )
-        for array, weight in zip(arrays, weights):
-            if np.shape(array) != tuple(weight.shape):
-                raise UserError(
-                    f"Expected an array of shape {tuple(weight.shape)} for {weight.name}, "
-                    f"found {np.shape(array)}."
-                )
-        if self._carried is None:
-            self.apply()  # Keras decides on the order of the weights.
-        at = {self._position[id(weight)]: np.asarray(a) for weight, a in zip(weights, arrays)}
-        dtype = np.asarray(arrays[0]).dtype if len(arrays) else np.float32
-        return [
-            np.zeros(shape, dtype) if origin is None else at[origin]
-            for origin, shape in self._carried
-        ]
 
     def _decompose(self, name: str, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         known = self._decomposed.get(name)
@@ -298,7 +237,3 @@ def plan_factorization(
 
 def _all_names(model: tf.keras.Model) -> set[str]:
     return {layer.name for layer in model._flatten_layers(include_self=True, recursive=True)}
-
-
-def _all_kept(ids: np.ndarray) -> np.ndarray:
-    return np.ones(np.shape(ids), bool)

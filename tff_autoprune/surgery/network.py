@@ -81,7 +81,7 @@ class Network:
                 "tff_autoprune.surgery: the channels that reach it are kept. Register a rule "
                 "with surgery.register_layer to prune them (docs/pruning_any_model.md).",
                 FixedBoundaryWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return groups_of(self.trace)
 

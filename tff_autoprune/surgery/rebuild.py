@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -37,7 +37,11 @@ class Rebuilder:
       trace: Knows which settings and call arguments follow from the channels that are left.
       kept: Tells for channel numbers which positions stay.
       places: Tells for a weight of the model what stays of it.
-      replacements: New layers, in order, that take the place of a layer, by its id.
+      replacements: New layers, in order, that take the place of a layer, by its id; none if it is
+        to be left out.
+      operands: Which operands of an addition stay, by id of its node; of a single one there is
+        nothing to add.
+      dropped: Ids of nodes that are not called any more.
     """
 
     def __init__(
@@ -46,12 +50,16 @@ class Rebuilder:
         kept: Kept,
         places: Places = all_stays,
         replacements: Optional[Mapping[int, Sequence[Any]]] = None,
+        operands: Optional[Mapping[int, Sequence[int]]] = None,
+        dropped: Collection[int] = (),
     ) -> None:
         self._model = trace.model
         self._record = trace.record
         self._kept = kept
         self._places = places
         self._replacements = replacements or {}
+        self._operands = operands or {}
+        self._dropped = dropped
         self._copies: dict[int, Any] = {}
         self._units: list[tuple[Any, Any]] = []
 
@@ -88,7 +96,7 @@ class Rebuilder:
         return [
             (layer, self._copies[id(layer)])
             for layer in layers
-            if id(layer) in self._copies and not getattr(layer, "_is_graph_network", False)
+            if id(layer) in self._copies and not registry.computes_its_graph(layer)
         ]
 
     def _successors(self, layer: Any) -> Sequence[Any]:
@@ -159,7 +167,18 @@ class Rebuilder:
             tensors[id(old)] = self._copy(layer).output
         created = {}
         for node in ordered_nodes(model):
-            if node.is_input or any(id(x) not in tensors for x in node.keras_inputs):
+            if node.is_input or id(node) in self._dropped:
+                continue
+            if id(node) in self._operands:
+                sources = [node.keras_inputs[i] for i in self._operands[id(node)]]
+                outputs = [tensors[id(x)] for x in sources]
+                if len(outputs) > 1:
+                    layer = self._copy(node.layer)
+                    created[layer.name] = layer
+                    outputs = [layer(outputs)]
+                tensors[id(node.outputs)] = outputs[0]
+                continue
+            if any(id(x) not in tensors for x in node.keras_inputs):
                 continue
             args, kwargs = tf.nest.map_structure(
                 lambda value: (
@@ -170,6 +189,7 @@ class Rebuilder:
                 (node.call_args, node.call_kwargs),
             )
             args, kwargs = self._arguments(node, args, kwargs)
+            outputs = args[0] if args else None
             for layer in self._successors(node.layer):
                 created[layer.name] = layer
                 outputs = layer(*args, **kwargs)
@@ -217,14 +237,18 @@ class Rebuilder:
 
     def _share_weights(self) -> None:
         """Makes layers of the copy share the weights that their originals share."""
-        first: dict[int, tf.Variable] = {}
+        held: dict[int, list[tuple[tf.Variable, Any, str]]] = {}
         for old_unit, new_unit in self._units:
             for old, new in zip(_parts(old_unit), _parts(new_unit)):
-                for name, weight in list(vars(old).items()):
+                for name, weight in vars(old).items():
                     if isinstance(weight, tf.Variable) and name in vars(new):
-                        copied = first.setdefault(id(weight), vars(new)[name])
-                        if copied is not vars(new)[name]:
-                            setattr(new, name, copied)
+                        held.setdefault(id(weight), []).append((weight, new, name))
+        for holders in held.values():
+            copies = [vars(layer)[name] for _, layer, name in holders]
+            shared = next((c for c in copies if c.name == holders[0][0].name), copies[0])
+            for copied, (_, layer, name) in zip(copies, holders):
+                if copied is not shared:
+                    setattr(layer, name, shared)
 
 
 def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:

@@ -6,7 +6,6 @@ The file holds `pixels`, uint8 (or float in [0, 1]) [n, h, w] or [n, h, w, c]; `
 
 from __future__ import annotations
 
-import logging
 import pathlib
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ import zlib
 import numpy as np
 
 from tff_autoprune.data.array_client_data import ArrayClientData
+from tff_autoprune.data.arrays import warn_of_unread
 from tff_autoprune.data.examples import check_images, check_labels
 from tff_autoprune.data.federated_data import DataSpec, FederatedData
 from tff_autoprune.data.loader import Request
@@ -96,14 +96,8 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"{path}: the array `{missing[0]}` is missing; expected {', '.join(_COLUMNS)}, found"
             f" {', '.join(columns) or 'none'}."
         )
-    unread = sorted(set(columns) - {*_COLUMNS, "label_names"})
-    if unread:
-        logging.warning(
-            "%s: %s: not read; only %s and label_names are.",
-            path,
-            ", ".join(unread),
-            ", ".join(_COLUMNS),
-        )
+    known = (*_COLUMNS, "label_names")
+    warn_of_unread(str(path), sorted(set(columns) - set(known)), known)
     return columns
 
 

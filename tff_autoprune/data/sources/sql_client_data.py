@@ -148,6 +148,7 @@ class SqlSplit:
         source: tff.simulation.datasets.ClientData,
         sizes: Mapping[str, int],
         reader: ExampleReader,
+        prefix: str = "",
     ) -> None:
         """Reads nothing yet.
 
@@ -156,8 +157,10 @@ class SqlSplit:
           source: What TFF's loader returned for this split.
           sizes: The number of examples of each client that has some.
           reader: From TFF's examples to images and labels.
+          prefix: Put before the clients' names, where other clients have the same.
         """
-        self.sizes = dict(sizes)
+        self.sizes = {prefix + client_id: size for client_id, size in sizes.items()}
+        self._prefix = prefix
         self._file = file
         self._source = source
         self._reader = reader
@@ -169,6 +172,7 @@ class SqlSplit:
 
     def dataset(self, client_id: Union[str, tf.Tensor]) -> tf.data.Dataset:
         """Returns a client's raw images and labels, as a pipeline that reads the file."""
+        client_id = tf.strings.substr(client_id, len(self._prefix), -1)
         return self._source.serializable_dataset_fn(client_id).map(
             lambda example: (self._reader.to_image(example), self._reader.to_label(example))
         )
