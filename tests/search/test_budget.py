@@ -9,7 +9,7 @@ from tff_autoprune.search import change, structure
 
 
 @pytest.mark.parametrize("factorize", [True, False])
-@pytest.mark.parametrize("share", [0.5, 0.12])
+@pytest.mark.parametrize("share", [0.5, 0.18])
 @pytest.mark.parametrize("what", ["parameters", "flops", "bytes"])
 def test_a_structure_meets_a_budget(what, share, factorize):
     network = surgery.Network(models.build("cnn", input_shape=(28, 28, 1), num_classes=62, seed=0))

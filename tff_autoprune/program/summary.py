@@ -170,5 +170,6 @@ def headline(summary: dict[str, Any]) -> str:
         f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
         f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
         f" test accuracy {summary['accuracy']['test']:.3f},"
-        f" traffic {traffic['total_bytes'] / 1e6:.1f} MB ({share:.0%} of the dense model's){epsilon}"
+        f" traffic {traffic['total_bytes'] / 1e6:.1f} MB ({share:.0%} of the dense model's)"
+        + epsilon
     )
