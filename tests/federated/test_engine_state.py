@@ -77,7 +77,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(aggregator):
 _RUN = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from federated_doubles import make_datasets, make_model, weights_of
+from federated_doubles import few_clients, make_datasets, make_model, weights_of
 from tff_autoprune import federated, runtime
 runtime.start()
 engine = federated.Engine(make_model(normalization="batch"), few_clients())

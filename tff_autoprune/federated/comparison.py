@@ -17,7 +17,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ _FIGURES = ("loss", "metric")
 class Paired:
     """A model against the present one on the same clients.
 
-    A model with an output that is not finite is infinitely bad; if the present one has such, the
-    differences are NaN.
+    A model with a weight or a loss that is not finite is infinitely bad; if the present one has
+    such, the differences are NaN.
 
     Attributes:
       points: Points of accuracy that it has more, over all examples; of regression, the percent by
@@ -134,7 +134,9 @@ def build_comparison(
                 return figures(outputs, batch)
 
             found = [of(stateless, weights.trainable, weights.non_trainable)[tf.newaxis]]
-            if count:
+            if not replaced:
+                found *= 1 + count
+            elif count:
                 found.append(
                     tf.map_fn(
                         lambda own: of(stateless, *with_values(weights, own)),
@@ -185,17 +187,25 @@ def _report(sums: tf.Tensor) -> dict[str, tf.Tensor]:
     return report
 
 
-def finalize(report: Mapping[str, Any], task: Task, num_clients: int) -> Comparison:
+def is_finite(values: Iterable[np.ndarray]) -> bool:
+    """Returns whether all weights of a model are finite. Outputs do not tell: ReLU hides NaN."""
+    return all(bool(np.isfinite(value).all()) for value in values)
+
+
+def finalize(
+    report: Mapping[str, Any], task: Task, num_clients: int, finite: Sequence[bool]
+) -> Comparison:
     """Turns the sum of reports over clients into a comparison.
 
     Args:
       report: What the computation of `build_comparison` returned.
       task: What the models learn.
       num_clients: Clients that were asked.
+      finite: Whether the weights of each model are; the present one is the first.
     """
     found = {name: np.asarray(value, np.float64) for name, value in report.items()}
     examples = float(found["examples"]) or math.nan
-    failed = found["failures"] > 0.5
+    failed = (found["failures"] > 0.5) | ~np.asarray(finite)
     base = {
         "loss": math.nan if failed[0] else float(found["loss"][0]) / examples,
         "accuracy": math.nan if failed[0] else float(found["metric"][0]) / examples,

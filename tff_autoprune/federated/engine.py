@@ -359,11 +359,16 @@ class Engine:
         computation = (
             build() if others else self._once(("compare", len(candidates), replaced), build)
         )
+        others_weights = tuple(map(evaluation.weights_of, against))
+        present = state.global_model_weights
         with batches.errors_explained():
-            report = computation(
-                state.global_model_weights, values, tuple(map(evaluation.weights_of, against)), data
-            )
-        return comparison.finalize(report, self.task, len(data))
+            report = computation(present, values, others_weights, data)
+        finite = [
+            comparison.is_finite((*present.trainable, *present.non_trainable)),
+            *(comparison.is_finite(one.values()) for one in candidates),
+            *(comparison.is_finite((*w.trainable, *w.non_trainable)) for w in others_weights),
+        ]
+        return comparison.finalize(report, self.task, len(data), finite)
 
     def _stacked(
         self, state: State, candidates: Sequence[comparison.Candidate], replaced: Sequence[int]
