@@ -36,6 +36,33 @@ class AggregatorSettings(settings.Aggregator):
                 f" a round, found {self.clients_per_round!r}."
             )
 
+    @property
+    def report_noise(self) -> float:
+        """The noise multiplier of reports."""
+        given = self.report_noise_multiplier
+        return self.noise_multiplier if given is None else given
+
+    def check_clients(self, what: str, count: int) -> None:
+        """Checks that something is summed over enough clients.
+
+        Args:
+          what: Names it, e.g. "a round".
+          count: The clients.
+
+        Raises:
+          UserError: If they are fewer than `min_clients`; says what to set.
+        """
+        least = max(1, self.min_clients)
+        if count < least:
+            raise UserError(
+                f"aggregator.min_clients: {what} needs at least {least}"
+                f" client{'s' * (least > 1)}, so that no single one's value can be told from the"
+                f" sum, found {count}; take more clients, or set aggregator.min_clients={count} if"
+                " these may be seen."
+                if count
+                else f"federated: {what} needs at least one client, found none."
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings(settings.Federated):

@@ -112,6 +112,9 @@ class Rounds:
                 round_num=round_num,
                 attempt=attempt,
             )
+            if len(cohort.returning) < self._config.aggregator.min_clients:
+                # A sum over so few is never made: nobody sends anything.
+                cohort = dataclasses.replace(cohort, returning=())
             result = self._train(learner, cohort.returning, round_num)
             traffic += _traffic(learner, cohort, result)
             if result is not None and not result.failed:
@@ -124,13 +127,12 @@ class Rounds:
                     traffic,
                 )
             self._report(
-                f"round {round_num}: no client of the cohort returned a usable update; sampling"
-                " another cohort"
+                f"round {round_num}: no update of the cohort can be used; sampling another cohort"
             )
         raise UserError(
             f"round {round_num}: {settings.max_attempts} cohorts in a row returned no usable"
-            " update (federated.max_attempts); look at federated.client_learning_rate and"
-            " federated.dropout_probability. The last checkpoint is kept."
+            " update (federated.max_attempts); look at federated.client_learning_rate,"
+            " federated.dropout_probability, aggregator.min_clients. The last checkpoint is kept."
         )
 
     def _train(

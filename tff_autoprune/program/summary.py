@@ -12,8 +12,9 @@ import numpy as np
 
 from tff_autoprune import config as config_lib
 from tff_autoprune import data as data_lib
-from tff_autoprune import federated, files, surgery
+from tff_autoprune import files, surgery
 from tff_autoprune.program import cohort as cohort_lib
+from tff_autoprune.program import privacy
 from tff_autoprune.program.learner import Learner
 from tff_autoprune.program.records import Records
 from tff_autoprune.run_directory import RunDirectory
@@ -54,6 +55,7 @@ def write(
     learner: Learner,
     dense: surgery.Network,
     records: Records,
+    validations: int,
     seconds: float,
 ) -> dict[str, Any]:
     """Evaluates the finished model and writes the summary.
@@ -65,6 +67,7 @@ def write(
       learner: The network at the end.
       dense: The network at the beginning.
       records: Rows of metrics.csv and pruning.csv.
+      validations: How often validation clients have evaluated the model.
       seconds: What the run took, all of its parts together.
 
     Returns:
@@ -73,15 +76,12 @@ def write(
     total = records.total
     retried = int(total("retried_cohorts"))
     validation = cohort_lib.evaluation_clients(data.validation.client_ids, seed=config.seed)
-    accuracy = {
-        name: learner.engine.evaluate(
-            learner.state, cohort_lib.evaluation_datasets(clients, client_ids)
-        )["accuracy"]
-        for name, clients, client_ids in (
-            ("validation", data.validation, validation),
-            ("test", data.test, data.test.client_ids),
-        )
-    }
+    engine, state = learner.engine, learner.state
+    datasets = cohort_lib.evaluation_datasets(data.validation, validation)
+    accuracy = {"validation": engine.evaluate(state, datasets, question=1)["accuracy"]}
+    # The yardstick of the simulation, which nobody would have in a deployment.
+    datasets = cohort_lib.evaluation_datasets(data.test, data.test.client_ids)
+    accuracy["test"] = engine.evaluate(state, datasets, public=True)["accuracy"]
     network = learner.present()
     return directory.update_summary(
         seed=config.seed,
@@ -109,7 +109,9 @@ def write(
             "failed_clients": int(total("failed_clients")),
             "retried_cohorts": retried,
         },
-        privacy=privacy(learner.engine.settings, len(records.metrics) + retried, data),
+        privacy=guarantee(
+            learner, data, rounds=len(records.metrics) + retried, questions=validations + 1
+        ),
         time={
             "total_seconds": seconds,
             "seconds_per_round_median": statistics.median(
@@ -120,28 +122,23 @@ def write(
     )
 
 
-def privacy(
-    settings: federated.Settings, rounds: int, data: data_lib.FederatedData
+def guarantee(
+    learner: Learner, data: data_lib.FederatedData, *, rounds: int, questions: int
 ) -> Optional[dict[str, Any]]:
-    """Tells what differential privacy the weights have; None without it.
+    """Tells what differential privacy clients have; None without it.
 
     Args:
-      settings: Of the engine.
-      rounds: Rounds run, with those whose whole cohort failed: it was aggregated, too.
+      learner: A learner of the run.
       data: The run's data.
+      rounds: Cohorts that were aggregated, also those that were tried again.
+      questions: Evaluations that validation clients took part in.
     """
-    aggregator = settings.aggregator
-    if aggregator.name != "dp":
-        return None
-    epsilon = federated.privacy.epsilon(
-        aggregator, rounds=rounds, num_clients=len(data.train.client_ids)
+    return privacy.describe(
+        learner.engine.settings.aggregator,
+        rounds=rounds,
+        num_clients=len(data.train.client_ids),
+        questions=questions,
     )
-    return {
-        # JSON has no infinity: without noise there is no guarantee.
-        "epsilon": epsilon if np.isfinite(epsilon) else None,
-        "delta": aggregator.delta,
-        "rounds": rounds,
-    }
 
 
 def _sizes(network: surgery.Network) -> dict[str, Any]:
@@ -164,8 +161,8 @@ def headline(summary: dict[str, Any]) -> str:
     dense, pruned = summary["dense"], summary["pruned"]
     traffic = summary["communication"]
     share = traffic["total_bytes"] / max(1, traffic["dense_equivalent_bytes"])
-    privacy = summary["privacy"]
-    epsilon = f", epsilon {privacy['epsilon']:.2f}" if privacy and privacy["epsilon"] else ""
+    found = summary["privacy"]
+    epsilon = f", epsilon {found['epsilon']:.2f}" if found and found["epsilon"] else ""
     return (
         f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
         f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"

@@ -20,7 +20,7 @@ from tff_autoprune import data as data_lib
 from tff_autoprune import federated, files, models, randomness, surgery
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
-from tff_autoprune.program import notices, pruning_methods, summary, tensorboard
+from tff_autoprune.program import notices, privacy, pruning_methods, summary, tensorboard
 from tff_autoprune.program import records as records_lib
 from tff_autoprune.program.averaging import WeightAverage
 from tff_autoprune.program.feedback import Feedback
@@ -88,11 +88,14 @@ class Training:
         self._round_num = 0
         self._method_stopped = False
         self._accuracy: Optional[float] = None
+        self._validations = 0
         self._earlier_seconds = 0.0
         self._progress: Optional[Progress] = None
-        summary.privacy(
-            engine.settings, 0, self._data
-        )  # Whether it can be told, before it is spent.
+        privacy.check(config, self._data, engine.settings.aggregator)
+        if self._method.asks_clients:
+            engine.check_comparable()
+        # Whether the guarantee can be told, before training spends it.
+        summary.guarantee(self._learner, self._data, rounds=0, questions=0)
 
         # An earlier run is lost only when nothing is wrong with the one that replaces it.
         if overwrite and not resume:
@@ -257,6 +260,7 @@ class Training:
         datasets = cohort_lib.evaluation_datasets(self._data.validation, clients)
         result = self._learner.engine.evaluate(self._learner.state, datasets)
         self._accuracy = result["accuracy"]
+        self._validations += 1
         return result
 
     # ---------------------------------------------------------------- pruning
@@ -343,6 +347,7 @@ class Training:
                     "method_state": dataclasses.asdict(self._method_state),
                     "method_stopped": self._method_stopped,
                     "accuracy": self._accuracy,
+                    "validations": self._validations,
                     "seconds": self._seconds(),
                     "metrics": self._records.metrics,
                     "pruning": self._records.pruning,
@@ -361,6 +366,7 @@ class Training:
         self._method_state = self._method.state_from_json(document["method_state"])
         self._method_stopped = document["method_stopped"]
         self._accuracy = document["accuracy"]
+        self._validations = document["validations"]
         self._earlier_seconds = document["seconds"]
         self._records.restore(document["metrics"], document["pruning"])
 
@@ -386,6 +392,7 @@ class Training:
             learner=self._learner,
             dense=self._dense,
             records=self._records,
+            validations=self._validations,
             seconds=self._seconds(),
         )
         self._say(summary.headline(written))

@@ -84,7 +84,6 @@ class AutoPruning(base.PruningMethod):
     """Shrinks the network in a few raced moves."""
 
     regularizer_fn = staticmethod(group_lasso)
-    asks_clients = True
 
     def __init__(
         self,
@@ -110,6 +109,7 @@ class AutoPruning(base.PruningMethod):
         """
         self._tolerance = tolerance
         self._budget = budget
+        self.asks_clients = budget is None
         self._factorize = factorize
         self._importance = importance
         self._round_to = round_to

@@ -9,6 +9,8 @@ A method is a pure function of its state, the observation and the answers. It is
 first round (`round_num` 0) and after every round. Its state is a frozen dataclass of JSON values,
 which the program checkpoints; a resumed run decides as an uninterrupted one. A method never reaches
 a client itself: what it may learn, and what that costs, is the program's business.
+It sees only what the aggregator released; what guarantee that has, and for whom, is in
+docs/privacy.md.
 """
 
 from __future__ import annotations
