@@ -176,9 +176,9 @@ class Engine:
         if not self._reports.exact:
             raise UserError(
                 f"aggregator.name: with {self.settings.aggregator.name!r} there is no {what}: no"
-                " noise covers what clients would tell. Give auto a budget (pruning.target_parameters"
-                " and others), or use a method that asks nothing of clients (none, paper, uniform,"
-                " unstructured)."
+                " noise covers what clients would tell. Give `auto` a budget, for example"
+                " pruning.target_parameters, or use a method that asks nothing of clients (none,"
+                " paper, uniform, unstructured)."
             )
 
     @functools.cached_property
