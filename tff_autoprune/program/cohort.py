@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from tff_autoprune import federated, randomness
 
@@ -62,50 +62,46 @@ def sample(
     return Cohort(sampled, [c for c, stay in zip(sampled, stays) if stay])
 
 
-def evaluation_clients(
-    client_ids: Sequence[str], *, seed: int, count: Optional[int] = None
-) -> list[str]:
-    """Returns the validation clients that accuracy is reported on; no decision ever asks them.
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """The validation clients, dealt out so that no decision is judged by those it asked.
 
-    Args:
-      client_ids: All validation clients.
-      seed: The run's seed.
-      count: How many at most; all of them by default.
-
-    Returns:
-      The same clients in every round, so that a curve shows the model and not the sample.
+    Attributes:
+      evaluation: Clients that accuracy is reported on: a third of them.
+      feedback: Clients that pruning methods may ask. Where there are too few clients for both, all
+        of them are both.
     """
-    return sorted(_shuffled(client_ids, seed)[: _reserved(len(client_ids))][:count])
 
+    evaluation: Sequence[str]
+    feedback: Sequence[str]
 
-def feedback_clients(
-    client_ids: Sequence[str], *, count: int, seed: int, round_num: int
-) -> list[str]:
-    """Returns the validation clients that one decision asks, drawn afresh for it.
+    @classmethod
+    def of(cls, client_ids: Sequence[str], *, seed: int, least: int) -> Validation:
+        """Deals the validation clients out.
 
-    Args:
-      client_ids: All validation clients.
-      count: How many at most.
-      seed: The run's seed.
-      round_num: The round of the decision.
+        Args:
+          client_ids: All of them.
+          seed: The run's seed.
+          least: Clients over which anything may be summed, at least.
+        """
+        ordered = sorted(client_ids)
+        places = randomness.generator(seed, "validation").permutation(len(ordered))
+        shuffled = [ordered[place] for place in places]
+        reserved = max(len(shuffled) // 3, least)
+        if len(shuffled) - reserved < least:
+            return cls(ordered, ordered)
+        return cls(sorted(shuffled[:reserved]), sorted(shuffled[reserved:]))
 
-    Returns:
-      A sample of those that are no `evaluation_clients`. A lone validation client is both.
-    """
-    pool = _shuffled(client_ids, seed)
-    pool = sorted(pool[_reserved(len(pool)) :] or pool)
-    generator = randomness.generator(seed, "feedback", round_num)
-    return sorted(pool[i] for i in generator.permutation(len(pool))[:count])
+    def ask(self, *, count: int, seed: int, round_num: int) -> list[str]:
+        """Returns the feedback clients of one decision, drawn afresh for it.
 
-
-def _shuffled(client_ids: Sequence[str], seed: int) -> list[str]:
-    ordered = sorted(client_ids)
-    return [ordered[i] for i in randomness.generator(seed, "validation").permutation(len(ordered))]
-
-
-def _reserved(clients: int) -> int:
-    """Returns how many of the validation clients no decision asks: a third, at least one."""
-    return max(1, clients // 3)
+        Args:
+          count: How many at most.
+          seed: The run's seed.
+          round_num: The round of the decision.
+        """
+        generator = randomness.generator(seed, "feedback", round_num)
+        return sorted(self.feedback[i] for i in generator.permutation(len(self.feedback))[:count])
 
 
 def evaluation_datasets(

@@ -50,6 +50,7 @@ class Feedback:
         self,
         config: ml_collections.ConfigDict,
         validation: tff.simulation.datasets.ClientData,
+        asked: cohort_lib.Validation,
         learner: Learner,
         round_num: int,
         run_round: Callable[[Learner, int], Round],
@@ -58,13 +59,15 @@ class Feedback:
 
         Args:
           config: The run's configuration.
-          validation: The validation clients; only those for feedback are asked.
+          validation: The validation clients.
+          asked: Says which of them may be asked.
           learner: The present network.
           round_num: Rounds completed.
           run_round: Runs the next round of a learner.
         """
         self._config = config
         self._validation = validation
+        self._asked = asked
         self._learner = learner
         self._round_num = round_num
         self._run_round = run_round
@@ -101,8 +104,7 @@ class Feedback:
         return rounds
 
     def _clients(self) -> list[tf.data.Dataset]:
-        chosen = cohort_lib.feedback_clients(
-            self._validation.client_ids,
+        chosen = self._asked.ask(
             count=self._config.federated.feedback_clients,
             seed=self._config.seed,
             round_num=self._round_num,

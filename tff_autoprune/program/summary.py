@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import statistics
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import ml_collections
@@ -55,6 +56,7 @@ def write(
     learner: Learner,
     dense: surgery.Network,
     records: Records,
+    evaluation_clients: Sequence[str],
     validations: int,
     seconds: float,
 ) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def write(
       learner: The network at the end.
       dense: The network at the beginning.
       records: Rows of metrics.csv and pruning.csv.
+      evaluation_clients: Validation clients that accuracy is reported on.
       validations: How often validation clients have evaluated the model.
       seconds: What the run took, all of its parts together.
 
@@ -75,9 +78,8 @@ def write(
     """
     total = records.total
     retried = int(total("retried_cohorts"))
-    validation = cohort_lib.evaluation_clients(data.validation.client_ids, seed=config.seed)
     engine, state = learner.engine, learner.state
-    datasets = cohort_lib.evaluation_datasets(data.validation, validation)
+    datasets = cohort_lib.evaluation_datasets(data.validation, evaluation_clients)
     accuracy = {"validation": engine.evaluate(state, datasets, question=1)["accuracy"]}
     # The yardstick of the simulation, which nobody would have in a deployment.
     datasets = cohort_lib.evaluation_datasets(data.test, data.test.client_ids)

@@ -84,6 +84,11 @@ class Training:
         self._method_state = self._method.initialize(self._dense)
         self._learner = Learner.of(engine, engine.initialize(), self._ignored)
         self._rounds = Rounds(config, self._data.train, report=self._say)
+        self._validation = cohort_lib.Validation.of(
+            self._data.validation.client_ids,
+            seed=config.seed,
+            least=config.aggregator.min_clients,
+        )
         self._average = WeightAverage()
         self._round_num = 0
         self._method_stopped = False
@@ -252,11 +257,7 @@ class Training:
         last = self._round_num == settings.rounds
         if not last and self._round_num % settings.evaluate_every:
             return {}
-        clients = cohort_lib.evaluation_clients(
-            self._data.validation.client_ids,
-            count=settings.evaluation_clients,
-            seed=self._config.seed,
-        )
+        clients = self._validation.evaluation[: settings.evaluation_clients]
         datasets = cohort_lib.evaluation_datasets(self._data.validation, clients)
         result = self._learner.engine.evaluate(self._learner.state, datasets)
         self._accuracy = result["accuracy"]
@@ -271,7 +272,12 @@ class Training:
             return
         started = time.monotonic()
         feedback = Feedback(
-            self._config, self._data.validation, self._learner, self._round_num, self._train
+            self._config,
+            self._data.validation,
+            self._validation,
+            self._learner,
+            self._round_num,
+            self._train,
         )
         observation = base.Observation(
             round_num=self._round_num,
@@ -392,6 +398,7 @@ class Training:
             learner=self._learner,
             dense=self._dense,
             records=self._records,
+            evaluation_clients=self._validation.evaluation,
             validations=self._validations,
             seconds=self._seconds(),
         )
