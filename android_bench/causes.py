@@ -69,18 +69,16 @@ def of(text: str) -> Optional[str]:
     Args:
       text: What the program, its loader or the shell printed, standard error included.
     """
-    failures = [line for line in _messages(text) if _FAILURE.search(line)]
+    lines = map(split_prefix, text.splitlines())
+    failures = [line for is_error, line in lines if line and (is_error or _FAILURE.search(line))]
     causes = [line for line in failures if not _CONSEQUENCE.search(line)]
     return next(map(_explained, causes or failures), None)
 
 
 def last_words(text: str) -> Optional[str]:
     """Returns the cause of a failure, else the last line; None if the output is empty."""
-    return of(text) or next(map(_explained, reversed(_messages(text))), None)
-
-
-def _messages(text: str) -> list[str]:
-    return [message for raw in text.splitlines() if (message := split_prefix(raw)[1])]
+    lines = [message for raw in text.splitlines() if (message := split_prefix(raw)[1])]
+    return of(text) or next(map(_explained, reversed(lines)), None)
 
 
 def _explained(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 
 import matplotlib
@@ -61,7 +62,9 @@ def draw_all(
     if not sustained.empty:
         pictures["sustained"] = lambda: _sustained(sustained)
     backends = sorted(set(measurements["backend"]) - {BACKEND_PHONE})
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(_STYLE), warnings.catch_warnings():
+        # Fonts lack some scripts, and long names leave little room: neither is the user's fault.
+        warnings.simplefilter("ignore")
         return {name: _png(draw(), backends) for name, draw in pictures.items()}
 
 

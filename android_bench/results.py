@@ -92,7 +92,7 @@ def summaries(session: Session) -> list[dict[str, Any]]:
             "peak_memory_mb": check.peak_memory_mb,
             "outputs": check.outputs.detail,
             "outputs_match": check.outputs.match,
-            "ran_on": check.ran_on,
+            "ran_on": "; ".join(dict.fromkeys(str(r.execution) for r in runs)) or check.ran_on,
             "remarks": _remarks(check, valid, session) if enough else [],
             "why_invalid": "" if enough else _why(check, every, session),
         }

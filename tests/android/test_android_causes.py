@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from android_bench import causes, parse, validity
+from android_bench import causes, outputs, parse, validity
 from android_bench.tools import BENCHMARK_MODEL, LITERT, logged_name
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
@@ -111,3 +111,13 @@ def test_without_a_known_cause():
     assert causes.last_words("\n") is None
     assert causes.of("Aborted\n") == "Aborted"
     assert len(causes.of("error " + 1000 * "x")) == 200
+
+
+def test_why_nothing_is_compared():
+    flex = RuntimeError(
+        "Select TensorFlow op(s), included in the given model, is(are) not supported"
+    )
+    assert "needs Select TF ops" in outputs.why_not(flex)
+    assert "no tflite-runtime" in outputs.why_not(ImportError("x"))
+    assert outputs.why_not(ValueError("a\nb")) == "this computer's interpreter: a b"
+    assert outputs.why_not(MemoryError()) == "this computer's interpreter: MemoryError"
