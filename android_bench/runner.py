@@ -303,10 +303,9 @@ class _Runner:
         self.session.sustained.append(run)
         self._cool_down(remote)
         title = f"sustained {model.label}, {configuration}"
-        # At least six starts, so that there is a first and a last state.
-        flags = _long_run_flags(min(_LONG_RUN_S, 60 * minutes / 6))
+        flags = _long_run_flags(min(_LONG_RUN_S, 60 * minutes / sustained.MIN_POINTS))
         begin = time.monotonic()
-        while time.monotonic() - begin < 60 * minutes:
+        while time.monotonic() - begin < 60 * minutes or len(run.points) < sustained.MIN_POINTS:
             outcome = self._starter.run(title, configuration, model, flags, 1)
             if outcome.reasons:
                 run.reasons = outcome.reasons

@@ -10,6 +10,8 @@ from typing import Any, Optional
 _THROTTLED = 1.10
 # Starts of the program whose median stands for a phase.
 _WINDOW = 3
+# A first and a last phase.
+MIN_POINTS = 2 * _WINDOW
 
 
 @dataclasses.dataclass
@@ -63,7 +65,7 @@ def analyse(points: list[Point]) -> dict[str, Optional[float]]:
       throttled_after_s: When, for the first time, three points in a row were more than 10 % slower
         than at the start; None if never.
     """
-    if len(points) < 2 * _WINDOW:
+    if len(points) < MIN_POINTS:
         return dict.fromkeys(("initial_us", "final_us", "slowdown", "throttled_after_s"))
     times = [point.mean_us for point in points]
     initial = statistics.median(times[:_WINDOW])

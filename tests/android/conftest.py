@@ -50,10 +50,14 @@ def models(tmp_path_factory):
         model = tf.keras.Sequential(
             [
                 tf.keras.Input((28, 28, 1), batch_size=1, name="image"),
-                *(tf.keras.layers.Conv2D(f, 5, activation="relu") for f in filters),
-                tf.keras.layers.GlobalAveragePooling2D(),
+                *(
+                    tf.keras.layers.Conv2D(f, 5, activation="relu", name=f"conv_{number}")
+                    for number, f in enumerate(filters)
+                ),
+                tf.keras.layers.GlobalAveragePooling2D(name="pool"),
                 tf.keras.layers.Dense(10, name="label"),
-            ]
+            ],
+            name="model",
         )
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         (folder / f"{name}.float32.tflite").write_bytes(converter.convert())
