@@ -75,7 +75,7 @@ class Rebuilder:
         if registry.computes_its_graph(layer):
             for inner in layer._flatten_layers(include_self=False, recursive=False):
                 self._check(inner)
-        elif isinstance(layer, _layers.TimeDistributed):
+        elif _is_followed_wrapper(layer):
             self._check(layer.layer)
         elif not isinstance(layer, _layers.InputLayer):
             self._layer(layer)
@@ -113,7 +113,7 @@ class Rebuilder:
         if registry.computes_its_graph(layer):
             sequential = isinstance(layer, tf.keras.Sequential)
             return self._sequential if sequential else self._functional
-        if isinstance(layer, _layers.TimeDistributed):
+        if _is_followed_wrapper(layer):
             return self._time_distributed
         return self._layer
 
@@ -311,6 +311,11 @@ def _initializer(layer: Any, name: str, value: Any, found: Any, places: Places) 
     except (TypeError, ValueError):
         return found  # Not registered with Keras.
     return value
+
+
+def _is_followed_wrapper(layer: Any) -> bool:
+    followed = isinstance(layer, _layers.TimeDistributed)
+    return followed and registry.layer_rule(layer) is not None
 
 
 def _parts(layer: Any) -> list[Any]:
