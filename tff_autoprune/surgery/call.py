@@ -100,6 +100,24 @@ class Call:
         """Returns an integer argument of an operator; see `traced_tensor.numbers`."""
         return numbers(self.argument(name, default))
 
+    def axes(self, tensor: TracedTensor, default: Any = None) -> list[int]:
+        """Returns the operator's argument `axis`, counted from the front.
+
+        Args:
+          tensor: The tensor whose axes are meant.
+          default: The value of the argument if it is not given; None stands for all axes.
+
+        Raises:
+          TypeError: If an axis is only known when the model runs.
+        """
+        given = self.argument("axis", default)
+        if given is None:
+            return list(range(tensor.rank))
+        known = numbers(given)
+        if known is None or None in known.reshape(-1):
+            raise TypeError(f"{self.path}: the axis is computed.")
+        return [tensor.axis(int(axis)) for axis in known.reshape(-1)]
+
     def _signature(self) -> list[str]:
         return list(inspect.signature(self.layer.function).parameters)
 

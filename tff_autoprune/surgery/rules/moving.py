@@ -81,7 +81,7 @@ def _transpose(call: Call) -> TracedTensor:
 
 @register_operator("expand_dims")
 def _expand_dims(call: Call) -> TracedTensor:
-    axis = int(call.argument("axis")) % call.outputs[0].rank
+    (axis,) = call.axes(call.outputs[0])
     return call.tensor(np.expand_dims(f, axis) for f in call.x.factors)
 
 
@@ -101,7 +101,7 @@ def _concat(call: Call) -> TracedTensor:
     values = call.argument("values")
     if not all(isinstance(value, TracedTensor) for value in values):
         return call.opaque(f"is concatenated with a constant in '{call.path}'")[0]
-    return concatenate(call, values, int(call.argument("axis")))
+    return concatenate(call, values, call.axes(values[0])[0])
 
 
 @register_operator("stack")
@@ -109,7 +109,7 @@ def _stack(call: Call) -> TracedTensor:
     values = call.argument("values")
     if not all(isinstance(value, TracedTensor) for value in values):
         return call.opaque(f"is stacked with a constant in '{call.path}'")[0]
-    axis = int(call.argument("axis", 0)) % call.outputs[0].rank
+    (axis,) = call.axes(call.outputs[0], 0)
     widened = [
         TracedTensor(
             (*x.shape[:axis], None, *x.shape[axis:]),
@@ -135,10 +135,10 @@ def _tile(call: Call) -> TracedTensor:
 
 @register_operator("repeat")
 def _repeat(call: Call) -> TracedTensor:
-    x, axis = call.x, call.argument("axis")
-    if axis is None:
+    x = call.x
+    if call.argument("axis") is None:
         return call.opaque(f"is repeated by '{call.path}'")[0]
-    axis, repeats = x.axis(int(axis)), call.numbers("repeats")
+    (axis,), repeats = call.axes(x), call.numbers("repeats")
     factors = []
     for factor in call.factors_of(x):
         if axis in varying(factor):
@@ -152,7 +152,7 @@ def _repeat(call: Call) -> TracedTensor:
 
 @register_operator("reverse")
 def _reverse(call: Call) -> TracedTensor:
-    axes = [call.x.axis(int(a)) for a in np.ravel(np.asarray(call.argument("axis")))]
+    axes = call.axes(call.x)
     return call.tensor(np.flip(f, axes) for f in call.factors_of(call.x))
 
 

@@ -38,7 +38,7 @@ def single_out(call: Call, x: TracedTensor, axis: int, reason: str) -> TracedTen
 
 @register_operator("unstack")
 def _unstack(call: Call) -> list[TracedTensor]:
-    axis = call.x.axis(int(call.argument("axis", 0)))
+    (axis,) = call.axes(call.x, 0)
     x = single_out(call, call.x, axis, f"becomes a tensor of its own in '{call.path}'")
     factors = [np.squeeze(f, axis) for f in call.factors_of(x) if axis not in varying(f)]
     return [call.tensor(factors, output) for output in range(len(call.outputs))]
@@ -47,7 +47,7 @@ def _unstack(call: Call) -> list[TracedTensor]:
 @register_operator("split")
 def _split(call: Call) -> list[TracedTensor]:
     x = call.argument("value")
-    axis = x.axis(int(call.argument("axis", 0)))
+    (axis,) = call.axes(x, 0)
     lengths = [tensor.shape[axis] for tensor in call.outputs]
     ids = call.along(x, axis)
     given = call.argument("num_or_size_splits")
@@ -75,7 +75,9 @@ def _split(call: Call) -> list[TracedTensor]:
 @register_operator("gather", "compat.v1.gather", "compat.v1.gather_v2")
 def _gather(call: Call) -> TracedTensor:
     x, indices = call.argument("params"), call.argument("indices")
-    axis = x.axis(int(call.argument("axis") or 0)) if isinstance(x, TracedTensor) else 0
+    axis = 0
+    if isinstance(x, TracedTensor) and call.argument("axis") is not None:
+        (axis,) = call.axes(x)
     if isinstance(x, TracedTensor) and isinstance(indices, TracedTensor):
         return _gather_computed(call, x, indices, axis)
     if not isinstance(x, TracedTensor) or np.ndim(indices) != 1:
