@@ -25,7 +25,7 @@ import shutil
 import subprocess
 from typing import Optional
 
-from tff_autoprune.errors import UserError
+from android_bench.errors import UserError
 
 # Starting the server takes seconds on a slow host; the rest answers at once or not at all.
 _SERVER_TIMEOUT_S = 30.0
@@ -250,9 +250,7 @@ class DeviceConnection:
           AdbTimeout: If the script did not end in time. It may go on on the device.
         """
         nonce = secrets.token_hex(8)
-        # The subshell keeps an `exit` in the script from skipping the marker; the empty line
-        # before the marker ends a last line that had no end.
-        framed = f"( {script}\n) 2>&1; printf '\\n{nonce}:%d\\n' $?"
+        framed = _framed(script, nonce)
         if len(framed.encode()) > _MAX_SCRIPT_BYTES:
             raise ValueError(f"a script of {len(framed.encode())} bytes is too long for old adbd")
         code, output = self._adb.run(["-s", self.serial, "shell", framed], timeout_s)
@@ -265,6 +263,11 @@ class DeviceConnection:
                 output,
             )
         return ShellResult(int(exit_code), body)
+
+    @staticmethod
+    def fits(script: str) -> bool:
+        """Whether `shell` can take a script of this length."""
+        return len(_framed(script, "0" * 16).encode()) <= _MAX_SCRIPT_BYTES
 
     def push(self, local: pathlib.Path, remote: str) -> None:
         """Copies a file to the device.
@@ -294,6 +297,12 @@ class DeviceConnection:
         code, output = self._adb.run(["-s", self.serial, *arguments], _TRANSFER_TIMEOUT_S)
         if code:
             raise AdbError(f"{printable(self.serial)}: {failure}: {_last_line(output)}")
+
+
+def _framed(script: str, nonce: str) -> str:
+    # The subshell keeps an `exit` in the script from skipping the marker; the empty line before the
+    # marker ends a last line that had no end.
+    return f"( {script}\n) 2>&1; printf '\\n{nonce}:%d\\n' $?"
 
 
 def _text(raw: bytes) -> str:

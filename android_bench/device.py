@@ -12,7 +12,7 @@ import re
 from typing import Optional
 
 from android_bench.adb import AdbError, DeviceConnection, printable
-from tff_autoprune.errors import UserError
+from android_bench.cores import Cluster, Core, clusters_text, find_clusters, parse_core_list
 
 REMOTE_ROOT = "/data/local/tmp"
 
@@ -38,15 +38,19 @@ _PROPERTIES = (
     "ro.build.fingerprint",
     "ro.kernel.qemu",
     "ro.boot.qemu",
+    "sys.boot_completed",
     BACKEND_PROPERTY,
 )
 _CPUS = "/sys/devices/system/cpu/cpu[0-9]*"
+_ONLINE = "/sys/devices/system/cpu/online"
 _INFO_SCRIPT = f"""
 for p in {" ".join(_PROPERTIES)}; do echo "$p=$(getprop $p)"; done
 for c in {_CPUS}; do
 echo "cpu ${{c##*cpu}} $(cat $c/cpufreq/cpuinfo_max_freq 2>/dev/null || echo -)\
- $(cat $c/cpufreq/scaling_governor 2>/dev/null || echo -)"
+ $(cat $c/cpufreq/scaling_governor 2>/dev/null || echo -)\
+ $(cat $c/cpu_capacity 2>/dev/null || echo -)"
 done
+echo "online=$(cat {_ONLINE} 2>/dev/null)"
 command -v taskset >/dev/null && echo taskset=yes"""
 _STATE_SCRIPT = f"""
 echo @battery; dumpsys battery
@@ -61,6 +65,7 @@ echo @cpus
 for c in {_CPUS}; do
 echo "${{c##*cpu}} $(cat $c/cpufreq/scaling_max_freq 2>/dev/null)"
 done
+echo @online; cat {_ONLINE} 2>/dev/null
 echo @space; df -k {REMOTE_ROOT}"""
 
 # Temperature types of android.hardware.thermal.
@@ -68,21 +73,6 @@ _HAL_CPU, _HAL_SKIN = 0, 3
 _CPU_ZONE = re.compile(r"cpu|soc|big|little|cluster", re.IGNORECASE)
 # Zones without a sensor behind them read as 0, negative, or absurd values.
 _PLAUSIBLE_C = (1.0, 125.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """Cores with the same top frequency.
-
-    Attributes:
-      cores: Their numbers, ascending.
-      max_khz: Top frequency of the hardware; None if the device hides it.
-      governor: cpufreq governor; None if hidden.
-    """
-
-    cores: tuple[int, ...]
-    max_khz: Optional[int]
-    governor: Optional[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +89,8 @@ class DeviceInfo:
       android_version: E.g. "14".
       sdk: API level; None if unreadable.
       fingerprint: The build.
-      clusters: By top frequency, slowest first.
+      clusters: Slowest first.
+      offline: Cores that are switched off at present; about them nothing else is known.
       has_taskset: Whether runs can be bound to cores.
     """
 
@@ -114,16 +105,12 @@ class DeviceInfo:
     fingerprint: str
     clusters: tuple[Cluster, ...]
     has_taskset: bool
+    offline: tuple[int, ...] = ()
 
     @property
     def clusters_text(self) -> str:
         """E.g. "4x1.80 + 2x2.25 + 2x2.80 GHz"."""
-        if not self.clusters:
-            return "unknown"
-        if any(cluster.max_khz is None for cluster in self.clusters):
-            return f"{sum(len(c.cores) for c in self.clusters)} cores"
-        parts = [f"{len(c.cores)}x{c.max_khz / 1e6:.2f}" for c in self.clusters]
-        return " + ".join(parts) + " GHz"
+        return clusters_text(self.clusters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +125,9 @@ class DeviceState:
       thermal_status: Android's: 0 none, 1 light, 2 moderate, 3 severe, 4 critical and above.
       power_save: Whether battery saver is on.
       screen_on: Whether the screen is on and the device awake.
+      charging: Whether power comes in by a cable or a charging pad.
       max_khz: Core -> highest frequency that the kernel allows at present.
+      online: Cores that are switched on; empty if the device does not tell.
       free_kib: Free space where the files go.
     """
 
@@ -149,7 +138,9 @@ class DeviceState:
     thermal_status: Optional[int] = None
     power_save: Optional[bool] = None
     screen_on: Optional[bool] = None
+    charging: Optional[bool] = None
     max_khz: dict[int, int] = dataclasses.field(default_factory=dict)
+    online: tuple[int, ...] = ()
     free_kib: Optional[int] = None
 
     @property
@@ -184,10 +175,11 @@ def parse_info(serial: str, text: str) -> DeviceInfo:
     """Reads the output of the script that asks for properties and cores.
 
     Raises:
-      AdbError: If the properties are missing, as on a device that is still booting.
+      AdbError: If the device is still booting, or does not tell its properties.
     """
     properties: dict[str, str] = {}
-    cores: dict[int, tuple[Optional[int], Optional[str]]] = {}
+    cores: dict[int, Core] = {}
+    online: tuple[int, ...] = ()
     has_taskset = False
     for line in text.splitlines():
         key, equals, value = line.partition("=")
@@ -195,13 +187,19 @@ def parse_info(serial: str, text: str) -> DeviceInfo:
             properties.setdefault(key, printable(value.strip()))
         elif line == "taskset=yes":
             has_taskset = True
-        else:
-            match = re.fullmatch(r"cpu (\d+) (\d+|-) (\S+)", line)
-            if match:
-                khz = None if match[2] == "-" else int(match[2])
-                cores[int(match[1])] = (khz, None if match[3] == "-" else printable(match[3]))
+        elif key == "online":
+            online = parse_core_list(value)
+        elif match := re.fullmatch(r"cpu (\d+) (\d+|-) (\S+) (\d+|-)", line):
+            cores[int(match[1])] = Core(
+                None if match[2] == "-" else int(match[2]),
+                None if match[3] == "-" else printable(match[3]),
+                None if match[4] == "-" else int(match[4]),
+            )
     if not properties:
         raise AdbError(f"{printable(serial)}: it does not tell its properties; is it booting?")
+    if properties.get("sys.boot_completed") != "1":
+        raise AdbError(f"{printable(serial)}: it is still booting; try again in a minute.")
+    offline = sorted(set(cores) - set(online)) if online else []
     emulated = "1" in (properties.get("ro.kernel.qemu"), properties.get("ro.boot.qemu"))
     soc = " ".join(filter(None, map(properties.get, ("ro.soc.manufacturer", "ro.soc.model"))))
     abis = properties.get("ro.product.cpu.abilist") or properties.get("ro.product.cpu.abi", "")
@@ -217,8 +215,9 @@ def parse_info(serial: str, text: str) -> DeviceInfo:
         android_version=properties.get("ro.build.version.release", ""),
         sdk=int(sdk) if sdk.isdigit() else None,
         fingerprint=properties.get("ro.build.fingerprint", ""),
-        clusters=_clusters(cores),
+        clusters=find_clusters({n: core for n, core in cores.items() if n not in offline}),
         has_taskset=has_taskset,
+        offline=tuple(offline),
     )
 
 
@@ -228,9 +227,7 @@ def parse_state(text: str) -> DeviceState:
     for part in re.split(r"^@", text, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition("\n")
         sections[name.strip()] = body
-    battery = dict(re.findall(r"^\s+(level|scale|temperature): (-?\d+)", sections["battery"], re.M))
-    level = battery.get("level")
-    tenths = battery.get("temperature")
+    battery = _battery(sections.get("battery", ""))
     thermal = sections.get("thermal", "")
     status = re.search(r"Thermal Status: (\d+)", thermal)
     hal = _hal_temperatures(thermal)
@@ -240,82 +237,56 @@ def parse_state(text: str) -> DeviceState:
     display = re.search(r"Display Power: state=(\w+)", power)
     caps = re.findall(r"^(\d+) (\d+)\s*$", sections.get("cpus", ""), re.MULTILINE)
     return DeviceState(
-        battery_percent=100.0 * int(level) / int(battery.get("scale", "100")) if level else None,
-        battery_c=int(tenths) / 10 if tenths else None,
+        battery_percent=battery.percent,
+        battery_c=battery.celsius,
         skin_c=max(hal.get(_HAL_SKIN, []), default=None),
         cpu_c=max(hal.get(_HAL_CPU, []) or _cpu_zones(sections.get("zones", "")), default=None),
         thermal_status=int(status[1]) if status else None,
         power_save=saver[1] == "1" if saver else None,
         screen_on=_screen_on(awake and awake[1], display and display[1]),
+        charging=battery.charging,
         max_khz={int(core): int(khz) for core, khz in caps},
+        online=parse_core_list(sections.get("online", "")),
         free_kib=_free_kib(sections.get("space", "")),
     )
 
 
-def core_mask(info: DeviceInfo, cores: str, threads: int) -> Optional[str]:
-    """Returns the hexadecimal mask for `taskset`, or None for no binding.
-
-    Args:
-      info: The device.
-      cores: "big" (the fewest of the fastest clusters that have a core for every thread),
-        "little" (the slowest cluster), "all" (no binding), or a hexadecimal mask.
-      threads: Threads of the run; more threads than cores would only measure their switching.
-
-    Raises:
-      UserError: If the device hides its frequencies, has no `taskset`, or too few such cores.
-    """
-    total = sum(len(cluster.cores) for cluster in info.clusters)
-    if cores == "all":
-        chosen = [core for cluster in info.clusters for core in cluster.cores]
-    elif cores in ("big", "little"):
-        if not info.clusters or any(cluster.max_khz is None for cluster in info.clusters):
-            raise UserError(
-                f"{printable(info.serial)}: --cores={cores}: the device hides its cores'"
-                " frequencies; use --cores=all, or a mask."
-            )
-        chosen = []
-        for cluster in info.clusters if cores == "little" else reversed(info.clusters):
-            chosen.extend(cluster.cores)
-            if cores == "little" or len(chosen) >= threads:
-                break
-    else:
-        mask = int(cores, 16)
-        chosen = [core for core in range(mask.bit_length()) if mask >> core & 1]
-        if info.clusters and max(chosen) >= total:
-            raise UserError(
-                f"{printable(info.serial)}: --cores={cores}: the device has {total} cores."
-            )
-    if info.clusters and threads > len(chosen):
-        raise UserError(
-            f"{printable(info.serial)}: --threads={threads} with --cores={cores}: only"
-            f" {len(chosen)} such cores ({info.clusters_text})."
-        )
-    if cores == "all":
-        return None
-    if not info.has_taskset:
-        raise UserError(
-            f"{printable(info.serial)}: --cores={cores}: the device has no taskset; use"
-            " --cores=all."
-        )
-    return f"{sum(1 << core for core in chosen):x}"
+@dataclasses.dataclass(frozen=True)
+class _Battery:
+    percent: Optional[float] = None
+    celsius: Optional[float] = None
+    charging: Optional[bool] = None
 
 
-def cores_in_mask(mask: Optional[str], info: DeviceInfo) -> tuple[int, ...]:
-    """Returns the cores that a run with `mask` can use."""
-    every = sorted(core for cluster in info.clusters for core in cluster.cores)
-    if mask is None:
-        return tuple(every)
-    return tuple(core for core in every if int(mask, 16) >> core & 1)
-
-
-def _clusters(cores: dict[int, tuple[Optional[int], Optional[str]]]) -> tuple[Cluster, ...]:
-    groups: dict[tuple[Optional[int], Optional[str]], list[int]] = {}
-    for core, kind in sorted(cores.items()):
-        groups.setdefault(kind, []).append(core)
-    return tuple(
-        Cluster(tuple(numbers), khz, governor)
-        for (khz, governor), numbers in sorted(groups.items(), key=lambda item: item[0][0] or 0)
+def _battery(text: str) -> _Battery:
+    """Reads `dumpsys battery`; what cannot be is None, as all of it without a battery."""
+    values = dict(re.findall(r"^\s+(level|scale|temperature|present): (\S+)", text, re.MULTILINE))
+    if values.get("present") == "false":
+        return _Battery()
+    powered = re.findall(r"^\s+(?:AC|USB|Wireless|Dock) powered: (\w+)", text, re.MULTILINE)
+    level, scale = _integer(values.get("level")), _integer(values.get("scale", "100"))
+    percent = 100.0 * level / scale if level is not None and scale else None
+    return _Battery(
+        percent if percent is not None and 0 <= percent <= 100 else None,
+        _battery_celsius(_integer(values.get("temperature"))),
+        "true" in powered if powered else None,
     )
+
+
+def _battery_celsius(value: Optional[int]) -> Optional[float]:
+    """Tenths of a degree, as documented, or the thousandths of some devices.
+
+    Between 0 and 10 degrees in tenths is what others give in whole degrees; which is not known.
+    """
+    if value is None:
+        return None
+    if 100 <= value <= 1000:
+        return value / 10
+    return value / 1000 if 10_000 <= value <= 100_000 else None
+
+
+def _integer(text: Optional[str]) -> Optional[int]:
+    return int(text) if text and re.fullmatch(r"-?\d+", text) else None
 
 
 def _hal_temperatures(thermal: str) -> dict[int, list[float]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+from android_bench.errors import UserError
 from android_bench.plan import Model
-from tff_autoprune.errors import UserError
-from tff_autoprune.export import formats
-from tff_autoprune.run_directory import RunDirectory
 
 # In this order: the first is the baseline.
 _RUN_MODELS = ("dense", "pruned")
@@ -38,14 +36,15 @@ def from_run(path: str, model_format: str) -> list[Model]:
     """Returns the dense and the pruned model that a training run exported.
 
     Args:
-      path: The run directory.
-      model_format: A key of the export's `formats.FORMATS`.
+      path: The run directory; its models are RUN/tflite/NAME.FORMAT.tflite.
+      model_format: FORMAT, e.g. "float32".
 
     Raises:
       UserError: If the run has not exported them in this format.
     """
-    folder = RunDirectory(path).require("tflite").tflite
-    formats.check(model_format)
+    folder = pathlib.Path(path) / "tflite"
+    if not folder.is_dir():
+        raise UserError(f"--run_dir: expected the exported models in {folder}, found no folder.")
     files = [folder / f"{name}.{model_format}.tflite" for name in _RUN_MODELS]
     for file in files:
         if not file.is_file():

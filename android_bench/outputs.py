@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 # Largest difference allowed, relative to the largest output. Other kernels add in another order
 # (1e-6); kernels with dynamic ranges also round activations (1e-3); delegates for GPU and NNAPI may
 # compute in half precision (1e-2).
-_TOLERANCE = {"cpu": 5e-3, "xnnpack": 5e-3, "gpu": 3e-2, "nnapi": 3e-2}
+_TOLERANCE = {"cpu": 5e-3, "xnnpack": 5e-3, "gpu": 3e-2, "nnapi": 3e-2, "external": 3e-2}
 # Quantized kernels differ in how they round half; one step through the last layer may make two.
 _TOLERANCE_STEPS = 2
-# What the flags of the comparison begin with; binaries before TensorFlow 2.12 lack some of them.
-_FLAGS = ("--input_layer", "--output_filepath")
+
+
+class DynamicShape(ValueError):
+    """The model leaves open how large an input is, so that no two programs run the same."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Comparison:
     detail: str
 
 
-def without_own_flags(unconsumed: str) -> str:
-    """Returns the flags that a binary ignored, less those of the comparison.
-
-    Ignoring those spoils the comparison, not the timing.
-    """
-    return " ".join(flag for flag in unconsumed.split() if not flag.startswith(_FLAGS))
+def why_not(error: Exception) -> str:
+    """Returns in words why this computer's interpreter has nothing to compare with."""
+    if isinstance(error, ImportError):
+        return "no tflite-runtime or tensorflow on this computer"
+    if "Select TensorFlow op" in str(error):
+        return "the model needs Select TF ops, which this computer's interpreter has not"
+    words = " ".join(str(error).split())
+    return f"this computer's interpreter: {words or type(error).__name__}"
 
 
 class Reference:
@@ -54,11 +58,21 @@ class Reference:
 
         Raises:
           ImportError: If there is no interpreter on this computer.
-          ValueError: If it cannot run the model, or cannot make up its input.
+          DynamicShape: If the size of an input is open, apart from the batch, which is 1.
+          ValueError: If it cannot make up the input. So is any error of the interpreter's.
+          RuntimeError: The interpreter's, if it cannot run the model.
         """
         import numpy as np
 
         interpreter = _plain_interpreter(path)
+        for detail in interpreter.get_input_details():
+            shape = detail["shape_signature"].tolist()
+            if any(size < 0 for size in shape[1:]):
+                raise DynamicShape(
+                    f"dynamic input shape {shape} of {detail['name']}: the model needs one fixed"
+                    " shape; export it with one, or give it with --extra_flag=input_layer=... and"
+                    " --extra_flag=input_layer_shape=..."
+                )
         interpreter.allocate_tensors()
         rng = np.random.default_rng(seed)
         self._inputs = []
@@ -70,6 +84,9 @@ class Reference:
         self._outputs = [
             interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()
         ]
+        for output in self._outputs:
+            if output.dtype == object:
+                raise ValueError("an output of text cannot be compared")
 
     def write_inputs(self, folder: pathlib.Path) -> list[pathlib.Path]:
         """Writes one raw file for each input, in order."""
@@ -122,6 +139,8 @@ class Reference:
 def _difference(host: np.ndarray, device: np.ndarray, delegate: str) -> tuple[float, float]:
     import numpy as np
 
+    if not host.size:
+        return 0.0, 0.0
     difference = float(np.max(np.abs(host.astype(np.float64) - device.astype(np.float64))))
     if np.issubdtype(host.dtype, np.integer):
         return difference, float(_TOLERANCE_STEPS)

@@ -21,7 +21,8 @@ import re
 from collections.abc import Callable
 from typing import Optional
 
-from android_bench import profile_table
+from android_bench import litert_report, profile_table
+from android_bench.delegation import Execution, ExecutionReader
 from android_bench.log_prefix import split_prefix
 from android_bench.profile_table import OperatorTime, ParseError
 
@@ -29,8 +30,6 @@ _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 
 # Both numbers are printed with six significant digits, from the same average.
 _RELATIVE_ROUNDING = 1e-4
-# The CompiledModel report rounds to 0.01 ms.
-_REPORT_ROUNDING_US = 5.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +62,6 @@ class Statistics:
 
 
 @dataclasses.dataclass(frozen=True)
-class Delegation:
-    """What became of a delegate.
-
-    Attributes:
-      delegate: Its name as logged, in upper case: "XNNPACK", "GPU", "NNAPI", "EXTERNAL".
-      extent: "complete", "partial", "none", or "unstated" (TensorFlow before 2.2).
-    """
-
-    delegate: str
-    extent: str
-
-
-@dataclasses.dataclass(frozen=True)
 class BenchmarkRun:
     """What one `benchmark_model` process logged; None where it did not.
 
@@ -91,7 +77,7 @@ class BenchmarkRun:
       memory_init_mb: Growth of the footprint by initialisation, as printed ("MB", of 2^20 bytes).
       memory_overall_mb: Growth of the footprint by the whole run.
       peak_memory_mb: Peak by periodic monitoring, where that was asked for.
-      delegations: What was delegated, in the order of the log.
+      execution: Where the model ran, as far as the log says.
       unconsumed_flags: Flags that the binary did not know and ignored, as one string.
       errors: Lines that say that something failed.
       operators: Rows of the per-operator tables.
@@ -108,7 +94,7 @@ class BenchmarkRun:
     memory_init_mb: Optional[float] = None
     memory_overall_mb: Optional[float] = None
     peak_memory_mb: Optional[float] = None
-    delegations: tuple[Delegation, ...] = ()
+    execution: Execution = dataclasses.field(default_factory=Execution)
     unconsumed_flags: str = ""
     errors: tuple[str, ...] = ()
     operators: tuple[OperatorTime, ...] = ()
@@ -161,7 +147,8 @@ _SUMMARY = re.compile(
 _OLD_SUMMARY = re.compile(
     rf"Average inference timings in us: Warmup: (?P<warmup>{_NUMBER}),"
     rf"(?: Init: (?P<init>{_NUMBER}),)? (?:no stats|Inference): (?P<inference>{_NUMBER})"
-    rf"(?:, with stats: {_NUMBER})?"
+    # Apps of that time printed the memory right behind it.
+    rf"(?:, with stats: {_NUMBER})?(?:Overall .*)?"
 )
 _FOOTPRINT = re.compile(
     r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\):"
@@ -172,52 +159,15 @@ _PEAK = re.compile(
 )
 _MODEL_SIZE = re.compile(rf"The input model file size \(MB\): (?P<size>{_NUMBER})")
 _SESSION = re.compile(rf"Initialized session in (?P<ms>{_NUMBER}) ?ms\.?")
-_APPLIED = re.compile(
-    r"(?:Explicitly applied|Applied) (?P<name>\S+) delegate"
-    r"(?:, and the model graph will be (?P<extent>completely|partially) executed (?:by|w/|with)"
-    r" the delegate(?: w/ \d+ delegate kernels)?)?\."
-)
-_NOT_EXECUTED = re.compile(
-    r"Though (?P<name>\S+) delegate is explicitly applied,"
-    r" the model graph will not be executed by the delegate\."
-)
-_REPLACED = re.compile(
-    r"Replacing (?P<some>\d+) out of (?P<all>\d+) node\(s\) with delegate \((?P<name>[^)]+)\) node"
-)
-_REPLACING_DELEGATES = {
-    "TfLiteXNNPackDelegate": "XNNPACK",
-    "TfLiteGpuDelegateV2": "GPU",
-    "TfLiteNnapiDelegate": "NNAPI",
-}
-_EXTENTS = {"completely": "complete", "partially": "partial", None: "unstated"}
-
 _FAILURES = (
     "Benchmarking failed",
     "Failed to apply",
     "Failed to load model",
     "Failed to allocate tensors",
+    "Signature not specified or incorrect",
     "Disallowed CPU fallback detected",
     "No inference runs were performed",
 )
-
-# Labels of the CompiledModel report. The deviation is printed without a unit, so it is not taken.
-_REPORT_TIMES = {
-    "Model initialization": "init",
-    "Warmup (first)": "first",
-    "Warmup (avg)": "warmup",
-    "Inference (avg)": "inference",
-    "Inference (min)": "min",
-    "Inference (max)": "max",
-}
-_REPORT_MEMORY = {
-    "Init footprint": "memory_init_mb",
-    "Overall footprint": "memory_overall_mb",
-    "Peak memory": "peak_memory_mb",
-}
-_REPORT_TIME = re.compile(
-    rf"(?P<label>[^:]+):\s+(?P<value>{_NUMBER}) ms(?: \((?P<runs>\d+) runs\))?"
-)
-_REPORT_SIZE = re.compile(rf"(?P<label>[^:]+):\s+(?P<value>-?{_NUMBER}) MB")
 
 
 class _LogReader:
@@ -237,13 +187,8 @@ class _LogReader:
             ("The input model file size", _PartialRun.read_model_size),
             ("Initialized session in", _PartialRun.read_session),
             ("Running benchmark for", _PartialRun.read_phase),
-            ("Applied ", _PartialRun.read_applied),
-            ("Explicitly applied ", _PartialRun.read_applied),
-            ("Though ", _PartialRun.read_not_executed),
-            ("Replacing ", _PartialRun.read_replaced),
             ("Unconsumed cmdline flags:", _PartialRun.read_unconsumed),
-            *((label + ":", _PartialRun.read_report_time) for label in _REPORT_TIMES),
-            *((label + ":", _PartialRun.read_report_size) for label in _REPORT_MEMORY),
+            *((label + ":", _PartialRun.read_report) for label in litert_report.LABELS),
         )
 
     def read(self, number: int, raw: str) -> None:
@@ -255,11 +200,22 @@ class _LogReader:
             if message.startswith(start):
                 reader(self._current(number, message), number, message)
                 return
+        if self._reads_execution(number, message):
+            return
         if is_error or message.startswith(_FAILURES):
             self._current(number, message).errors.append(message)
 
     def finish(self) -> list[BenchmarkRun]:
         return [run.finish() for run in self._runs]
+
+    def _reads_execution(self, number: int, message: str) -> bool:
+        # What is no such line must not begin a run.
+        execution = self._runs[-1].execution if self._runs else ExecutionReader()
+        if not execution.read(number, message):
+            return False
+        if not self._runs:
+            self._begin(number).execution = execution
+        return True
 
     def _begin(self, number: int) -> _PartialRun:
         self._runs.append(_PartialRun())
@@ -283,10 +239,9 @@ class _PartialRun:
         self.summary: dict[str, float] = {}
         self.summary_line = 0
         self.summary_text = ""
-        self.report: dict[str, float] = {}
-        self.report_runs: dict[str, int] = {}
+        self.report = litert_report.Report()
         self.values: dict[str, float] = {}
-        self.delegations: list[Delegation] = []
+        self.execution = ExecutionReader()
         self.unconsumed = ""
         self.errors: list[str] = []
 
@@ -346,44 +301,21 @@ class _PartialRun:
         del number, message
         self.phases += 1
 
-    def read_applied(self, number: int, message: str) -> None:
-        match = _fully(_APPLIED, number, message)
-        self.delegations.append(Delegation(match["name"].upper(), _EXTENTS[match["extent"]]))
-
-    def read_not_executed(self, number: int, message: str) -> None:
-        match = _fully(_NOT_EXECUTED, number, message)
-        self.delegations.append(Delegation(match["name"].upper(), "none"))
-
-    def read_replaced(self, number: int, message: str) -> None:
-        match = _REPLACED.match(message)
-        if not match:
-            raise ParseError(number, message, "not a known format of this line")
-        name = _REPLACING_DELEGATES.get(match["name"], match["name"].upper())
-        extent = "complete" if match["some"] == match["all"] else "partial"
-        self.delegations.append(Delegation(name, extent))
-
     def read_unconsumed(self, number: int, message: str) -> None:
         del number
         self.unconsumed = message.split(":", 1)[1].strip()
 
-    def read_report_time(self, number: int, message: str) -> None:
-        match = _fully(_REPORT_TIME, number, message)
-        key = _REPORT_TIMES[match["label"]]
-        self.report[key] = 1e3 * float(match["value"])
-        if match["runs"]:
-            self.report_runs[key] = int(match["runs"])
-        if key == "inference":
+    def read_report(self, number: int, message: str) -> None:
+        self.report.read(number, message)
+        if self.report.ends_with(message):
             self.summary_line, self.summary_text = number, message
-
-    def read_report_size(self, number: int, message: str) -> None:
-        match = _fully(_REPORT_SIZE, number, message)
-        self.values[_REPORT_MEMORY[match["label"]]] = float(match["value"])
 
     def finish(self) -> BenchmarkRun:
         warmup, inference = self._assign_counts()
         summary = dict(self.summary)
-        if not summary and self.report:
+        if not summary and self.report.times_us:
             summary = self._exact_report(warmup, inference)
+        memory = {**self.report.memory_mb, **self.values}
         return BenchmarkRun(
             complete=bool(self.summary_line),
             init_us=summary.get("init", self.values.pop("session_us", None)),
@@ -391,12 +323,12 @@ class _PartialRun:
             warmup_us=summary.get("warmup"),
             inference_us=summary.get("inference"),
             warmup=warmup,
-            inference=inference or self._reported_statistics(),
+            inference=inference or _reported_statistics(self.report),
             model_size_mb=self.values.get("model_size_mb"),
-            memory_init_mb=self.values.get("memory_init_mb"),
-            memory_overall_mb=self.values.get("memory_overall_mb"),
-            peak_memory_mb=self.values.get("peak_memory_mb"),
-            delegations=tuple(self.delegations),
+            memory_init_mb=memory.get("memory_init_mb"),
+            memory_overall_mb=memory.get("memory_overall_mb"),
+            peak_memory_mb=memory.get("peak_memory_mb"),
+            execution=self.execution.finish(),
             unconsumed_flags=self.unconsumed,
             errors=tuple(self.errors),
         )
@@ -424,8 +356,8 @@ class _PartialRun:
         stated = self.summary.get(key)
         if stated is not None:
             return abs(statistics.mean_us - stated) <= max(1.0, _RELATIVE_ROUNDING * stated)
-        stated = self.report.get(key)
-        return stated is None or abs(statistics.mean_us - stated) <= _REPORT_ROUNDING_US
+        stated = self.report.times_us.get(key)
+        return stated is None or abs(statistics.mean_us - stated) <= litert_report.ROUNDING_US
 
     def _require_agreement(self, count: tuple[int, str, Statistics], key: str) -> None:
         number, message, statistics = count
@@ -440,7 +372,7 @@ class _PartialRun:
         self, warmup: Optional[Statistics], inference: Optional[Statistics]
     ) -> dict[str, float]:
         """The report's times, from the lines in microseconds where there are such."""
-        exact = dict(self.report)
+        exact = dict(self.report.times_us)
         if warmup:
             exact.update(first=warmup.first_us, warmup=warmup.mean_us)
         if inference:
@@ -449,20 +381,20 @@ class _PartialRun:
             exact["init"] = self.values["session_us"]
         return exact
 
-    def _reported_statistics(self) -> Optional[Statistics]:
-        if not {"inference", "min", "max"} <= self.report.keys():
-            return None
-        if "inference" not in self.report_runs:
-            return None
-        return Statistics(
-            count=self.report_runs["inference"],
-            first_us=None,
-            last_us=None,
-            min_us=self.report["min"],
-            max_us=self.report["max"],
-            mean_us=self.report["inference"],
-            std_us=None,
-        )
+
+def _reported_statistics(report: litert_report.Report) -> Optional[Statistics]:
+    times = report.times_us
+    if report.runs is None or not {"inference", "min", "max"} <= times.keys():
+        return None
+    return Statistics(
+        count=report.runs,
+        first_us=None,
+        last_us=None,
+        min_us=times["min"],
+        max_us=times["max"],
+        mean_us=times["inference"],
+        std_us=None,
+    )
 
 
 def _fully(pattern: re.Pattern[str], number: int, message: str) -> re.Match[str]:

@@ -10,17 +10,7 @@ import dataclasses
 import pathlib
 import random
 from collections.abc import Sequence
-
-# Delegate -> the flags of benchmark_model that choose it. Binaries since TensorFlow 2.3 apply
-# XNNPACK by themselves, so that plain kernels have to be asked for.
-DELEGATE_FLAGS = {
-    "cpu": ("--use_xnnpack=false",),
-    "xnnpack": ("--use_xnnpack=true",),
-    "gpu": ("--use_gpu=true",),
-    "nnapi": ("--use_nnapi=true",),
-}
-# Delegate -> its name in the log, for those that have to show up there.
-LOGGED_DELEGATES = {"xnnpack": "XNNPACK", "gpu": "GPU", "nnapi": "NNAPI"}
+from typing import Optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Configuration:
 
     Attributes:
       threads: Number of threads.
-      delegate: A key of `DELEGATE_FLAGS`.
+      delegate: A key of the tool's `delegate_flags`.
       cores: "big", "little", "all" or a hexadecimal mask, as the user said it.
     """
 
@@ -71,10 +61,14 @@ class Settings:
       max_temperature_c: A measurement starts at most as hot (case, else battery).
       cool_timeout_s: How long to wait for that.
       min_battery_percent: Below it, phones save power.
-      max_drift: How much slower than its fastest round a measurement may be, as a fraction.
+      max_drift: How much slower than the median round a measurement may be, as a fraction.
       profile: Whether to make a profiling run of each model and configuration.
+      signature: The model's signature to be run; None for its first.
+      extra_flags: Passed on to the program as they are.
+      sustained_min: Minutes of running each without a pause; 0 for none.
+      energy: Whether to make a run of each that estimates energy.
       force: Measure in spite of the state of the device; the results are invalid and say so.
-      seed: Of the order, the input of the output check, and the bootstrap.
+      seed: Of the order, and of the input of the output check.
     """
 
     configurations: tuple[Configuration, ...]
@@ -89,6 +83,10 @@ class Settings:
     min_battery_percent: float = 20.0
     max_drift: float = 0.10
     profile: bool = False
+    signature: Optional[str] = None
+    extra_flags: tuple[str, ...] = ()
+    sustained_min: float = 0.0
+    energy: bool = False
     force: bool = False
     seed: int = 0
 

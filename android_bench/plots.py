@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from android_bench.device import BACKEND_PHONE
+from android_bench.terminal import shorten
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -32,7 +34,10 @@ _OPERATOR_TYPES = 5
 
 
 def draw_all(
-    measurements: pd.DataFrame, speedups: pd.DataFrame, operators: pd.DataFrame
+    measurements: pd.DataFrame,
+    speedups: pd.DataFrame,
+    operators: pd.DataFrame,
+    sustained: pd.DataFrame,
 ) -> dict[str, bytes]:
     """Returns the pictures that the data allow: name -> PNG.
 
@@ -40,7 +45,12 @@ def draw_all(
       measurements: As `report.Frames` has it, like the others.
       speedups: May be empty, as with a single model.
       operators: May be empty, as without profiling.
+      sustained: May be empty, too.
     """
+    measurements, operators, sustained = (
+        table.assign(model=table["model"].map(shorten)) if "model" in table else table
+        for table in (measurements, operators, sustained)
+    )
     pictures: dict[str, Callable[[], Figure]] = {}
     if not speedups.dropna(subset=["speedup"]).empty:
         pictures["speedup"] = lambda: _speedup(speedups.dropna(subset=["speedup"]))
@@ -49,8 +59,12 @@ def draw_all(
         pictures["rounds"] = lambda: _rounds(measurements)
     if not operators.empty:
         pictures["operators"] = lambda: _operators(operators)
+    if not sustained.empty:
+        pictures["sustained"] = lambda: _sustained(sustained)
     backends = sorted(set(measurements["backend"]) - {BACKEND_PHONE})
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(_STYLE), warnings.catch_warnings():
+        # Fonts lack some scripts, and long names leave little room: neither is the user's fault.
+        warnings.simplefilter("ignore")
         return {name: _png(draw(), backends) for name, draw in pictures.items()}
 
 
@@ -127,11 +141,10 @@ def _rounds(rows: pd.DataFrame) -> Figure:
         own = rows[rows["device_title"] == device].reset_index(drop=True)
         for (model, _), part in own.groupby(["model", "configuration"], sort=False):
             part = part.dropna(subset=["latency_us"])
-            relative = part["latency_us"] / part["latency_us"].min()
+            relative = part["latency_us"] / part["latency_us"].median()
             left.plot(part.index + 1, relative, ".-", color=colors[model], linewidth=0.8)
-        left.set_ylim(bottom=0.98)
         left.set_title(f"Drift, {device}")
-        left.set_ylabel("time / fastest round")
+        left.set_ylabel("time / median round")
         for column, name, style in (("before_c", "case", "-"), ("cpu_before_c", "CPU", ":")):
             known = own.dropna(subset=[column])
             if not known.empty:
@@ -145,6 +158,21 @@ def _rounds(rows: pd.DataFrame) -> Figure:
     for model, color in colors.items():
         grid[0, 0].plot([], [], color=color, label=model)
     grid[0, 0].legend(frameon=False)
+    return figure
+
+
+def _sustained(rows: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(_WIDTH, 3))
+    for (device, model, configuration), part in rows.groupby(
+        ["device_title", "model", "configuration"], sort=False
+    ):
+        label = f"{model}, {configuration}\n{device}"
+        axes.plot(part["at_s"] / 60, part["mean_us"] / 1e3, ".-", linewidth=0.8, label=label)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes without a pause")
+    axes.set_ylabel("ms per inference")
+    axes.set_title("Speed until and after throttling")
+    axes.legend(frameon=False, fontsize=7)
     return figure
 
 

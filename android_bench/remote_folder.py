@@ -1,33 +1,32 @@
 """A private folder on the device that is gone again afterwards, whatever happens.
 
-Its name carries who made it: a hash of this computer's name, and the process. What a killed or cut
-off run left behind is thus found and removed by the next one, and two runs that would disturb each
-other on one device are told apart from a leftover.
+What a killed or cut off session left behind is removed by the next one; see `session_lock`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pathlib
-import platform
 import re
-import secrets
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Optional
 
+from android_bench import session_lock
 from android_bench.adb import AdbError, AdbTimeout, DeviceConnection, DeviceLost, printable, quote
-from android_bench.device import REMOTE_ROOT
-from tff_autoprune.errors import UserError
 
-_PREFIX = f"{REMOTE_ROOT}/android_bench"
 _COMMAND_TIMEOUT_S = 30.0
 # A phone that re-enumerates on USB is back in seconds; one that was unplugged is not.
 _RETURN_TIMEOUT_S = 10.0
+# A file may be as large as a model of some gigabytes.
+_TRANSFER_S = 600.0
+# What asks this program to end. Windows knows no SIGHUP, which a closed terminal sends.
+END_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -66,6 +65,7 @@ class RemoteFolder:
         remote = f"{self.path}/{digest}{suffix}"
         if remote in self._pushed:
             return remote
+        self.keep(_TRANSFER_S)
         self.connection.push(local, remote)
         arrived = self._remote_sha256(remote)
         if arrived != digest:
@@ -98,13 +98,27 @@ class RemoteFolder:
         bound = f"taskset {core_mask} " if core_mask else ""
         command = " ".join(quote(argument) for argument in arguments)
         # `exec` keeps the process number, by which a program that hangs is ended.
-        script = f"echo $$ > {quote(self._pid_file)}; exec {bound}{command}"
+        script = (
+            f"{session_lock.renewal(self.path, timeout_s)}\n"
+            f"echo $$ > {quote(self._pid_file)}; exec {bound}{command}"
+        )
+        shell = f"exec sh -c {quote(script)}"
+        if not self.connection.fits(shell):
+            shell = f"exec sh {quote(self._put_text(script))}"
         try:
-            result = self.connection.shell(f"exec sh -c {quote(script)}", timeout_s)
+            result = self.connection.shell(shell, timeout_s)
         except AdbTimeout:
             self.kill()
             raise
         return result.exit_code, result.output
+
+    def keep(self, seconds: float) -> None:
+        """Says on the device that the folder is in use for as many seconds more."""
+        self._require(session_lock.renewal(self.path, seconds))
+
+    def open_to_apps(self) -> None:
+        """Lets apps read the folder's files by their names, which nobody can guess."""
+        self._require(f"chmod 711 {quote(self.path)}")
 
     def fetch(self, remote: str) -> Optional[bytes]:
         """Returns the content of a file of the folder; None if there is no such file."""
@@ -131,6 +145,12 @@ class RemoteFolder:
     @property
     def _pid_file(self) -> str:
         return f"{self.path}/pid"
+
+    def _put_text(self, text: str) -> str:
+        with tempfile.TemporaryDirectory(prefix="android_bench_") as folder:
+            local = pathlib.Path(folder) / "script"
+            local.write_text(text, encoding="utf-8")
+            return self.put(local, ".sh")
 
     def _remote_sha256(self, remote: str) -> str:
         result = self.connection.shell(f"sha256sum {quote(remote)}", _COMMAND_TIMEOUT_S)
@@ -160,19 +180,24 @@ def private_folder(connection: DeviceConnection) -> Iterator[RemoteFolder]:
       The folder.
 
     Raises:
-      UserError: If another run of this computer is using the device.
+      UserError: If another session is using the device.
       AdbError: If the folder cannot be made, or cannot be removed afterwards; the message then
         has the command that does.
     """
-    _remove_leftovers(connection)
-    path = f"{_PREFIX}-{_host_id()}-{os.getpid()}-{secrets.token_hex(4)}"
-    folder = RemoteFolder(connection, path)
-    try:
-        folder._require(f"umask 077; mkdir {quote(path)}")
-        yield folder
-    finally:
-        with _uninterrupted():
-            _remove_surely(folder)
+    for leftover in session_lock.abandoned(connection):
+        RemoteFolder(connection, leftover).remove()
+        session_lock.forget(leftover)
+    with session_lock.local_token() as token:
+        folder = RemoteFolder(connection, session_lock.folder_of(token))
+        try:
+            make = f"umask 077; mkdir {quote(folder.path)}"
+            folder._require(f"{make}; {session_lock.renewal(folder.path, _TRANSFER_S)}")
+            # Whoever began in the same second is seen by now, on one side at least.
+            session_lock.abandoned(connection, own=folder.path)
+            yield folder
+        finally:
+            with _uninterrupted():
+                _remove_surely(folder)
 
 
 def _remove_surely(folder: RemoteFolder) -> None:
@@ -195,23 +220,6 @@ def _remove_surely(folder: RemoteFolder) -> None:
     )
 
 
-def _remove_leftovers(connection: DeviceConnection) -> None:
-    """Removes folders of this computer whose process is gone."""
-    listing = connection.shell(
-        f'for d in {_PREFIX}-{_host_id()}-*; do echo "$d"; done', _COMMAND_TIMEOUT_S
-    ).output
-    for line in listing.splitlines():
-        match = re.fullmatch(re.escape(f"{_PREFIX}-{_host_id()}-") + r"(\d+)-[0-9a-f]{8}", line)
-        if not match:
-            continue
-        if int(match[1]) != os.getpid() and _is_running(int(match[1])):
-            raise UserError(
-                f"{printable(connection.serial)}: android_bench (process {match[1]}) is measuring"
-                " on this device already; two at once would disturb each other."
-            )
-        RemoteFolder(connection, line).remove()
-
-
 def _kill_script(path: str) -> str:
     """Kills the process whose number the folder holds, if it is one of the folder's programs."""
     name = path.rsplit("/", 1)[1]
@@ -221,27 +229,13 @@ def _kill_script(path: str) -> str:
     )
 
 
-def _host_id() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back: a second Ctrl-C must not stop the clean-up of the first."""
+    """Holds signals to end back: a second Ctrl-C must not stop the clean-up of the first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
+    held = {number: signal.signal(number, signal.SIG_IGN) for number in END_SIGNALS}
     try:
         yield
     finally:

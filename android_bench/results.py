@@ -1,15 +1,17 @@
-"""What a session on one device leaves behind: records, their versioned JSON, and their analysis.
+"""What a session on one device leaves behind: its versioned JSON, and its analysis.
 
 DIR/DEVICE/
-  result.json        everything below, with `schema_version`
+  result.json        all records and their analysis, with `schema_version`
   measurements.csv   a row per measurement, valid or not
-  logs/              what the binary printed, run by run
+  logs/              what the program printed, run by run
+  earlier-TIME/      the same of a former session
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import io
 import json
 import pathlib
@@ -17,138 +19,31 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from android_bench import speedup, validity
-from android_bench.device import DeviceInfo
-from android_bench.outputs import Comparison
-from android_bench.parse import BenchmarkRun
-from android_bench.plan import Configuration, Settings
-from android_bench.profile_table import OperatorTime
-from tff_autoprune import files
-from tff_autoprune.errors import UserError
+from android_bench import files, speedup, sustained, validity
+from android_bench.errors import UserError
+from android_bench.records import Check, Measurement, Session
 
 SCHEMA = "android_bench.result"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULT_FILE = "result.json"
+# Folders of former sessions, which a report of the folder above leaves out.
+EARLIER = "earlier-"
+_SESSION_FILES = (RESULT_FILE, "measurements.csv", "logs")
 
 
-@dataclasses.dataclass
-class Check:
-    """The run before all others: does the model run at all, as asked for, and correctly?
-
-    Attributes:
-      model: Label.
-      configuration: How it ran.
-      reasons: Why this pair is not measured; empty if it is.
-      outputs: Comparison with this computer's interpreter.
-      partially_delegated: Whether the delegate took only a part of the model.
-      peak_memory_mb: By periodic monitoring, which would disturb timing.
-      log: File with the output, below the device's folder.
-    """
-
-    model: str
-    configuration: Configuration
-    reasons: list[str]
-    outputs: Comparison
-    partially_delegated: bool = False
-    peak_memory_mb: Optional[float] = None
-    log: str = ""
-
-
-@dataclasses.dataclass
-class Measurement:
-    """One start of the binary within the rounds.
-
-    Attributes:
-      round: From 1.
-      position: Place within the round, from 1.
-      model: Label.
-      configuration: How it ran.
-      core_mask: As given to taskset; None without.
-      started: UTC, ISO 8601.
-      reasons: Why it does not count; empty if it does.
-      exit_code: The binary's; None if it did not end.
-      benchmark: What it printed, without the operators; None if nothing could be read.
-      before_c: Temperature that decides about throttling, before.
-      after_c: And after.
-      cpu_before_c: The CPU's, before.
-      cpu_after_c: And after.
-      log: File with the output.
-    """
-
-    round: int
-    position: int
-    model: str
-    configuration: Configuration
-    core_mask: Optional[str]
-    started: str
-    reasons: list[str]
-    exit_code: Optional[int] = None
-    benchmark: Optional[BenchmarkRun] = None
-    before_c: Optional[float] = None
-    after_c: Optional[float] = None
-    cpu_before_c: Optional[float] = None
-    cpu_after_c: Optional[float] = None
-    log: str = ""
-
-
-@dataclasses.dataclass
-class Profile:
-    """A profiling run, apart from the timing.
-
-    Attributes:
-      model: Label.
-      configuration: How it ran.
-      reasons: Why there are no operators, if there are none.
-      operators: Rows of its table.
-      log: File with the output.
-    """
-
-    model: str
-    configuration: Configuration
-    reasons: list[str]
-    operators: tuple[OperatorTime, ...]
-    log: str
-
-
-@dataclasses.dataclass
-class Session:
-    """All that was done on one device.
-
-    Attributes:
-      created: UTC, ISO 8601.
-      backend: "phone", "emulator", or the name of a stand-in.
-      adb: Version of the client.
-      host: System and machine of this computer.
-      device: The device.
-      binary: Name, sha256, ABI and size of benchmark_model.
-      models: Label, file name, sha256 and size of each; the first is the baseline.
-      settings: What was asked for.
-      preflight: What was wrong with the device, if it was measured all the same.
-      checks: One for each model and configuration.
-      measurements: In the order in which they were made.
-      profiles: If asked for.
-      stopped: Why the session ended early; None if it did not.
-    """
-
-    created: str
-    backend: str
-    adb: str
-    host: dict[str, str]
-    device: DeviceInfo
-    binary: dict[str, Any]
-    models: list[dict[str, Any]]
-    settings: Settings
-    preflight: list[str] = dataclasses.field(default_factory=list)
-    checks: list[Check] = dataclasses.field(default_factory=list)
-    measurements: list[Measurement] = dataclasses.field(default_factory=list)
-    profiles: list[Profile] = dataclasses.field(default_factory=list)
-    stopped: Optional[str] = None
-
-    def of(self, model: str, configuration: Configuration) -> list[Measurement]:
-        """Returns the measurements of a pair."""
-        return [
-            m for m in self.measurements if m.model == model and m.configuration == configuration
-        ]
+def set_aside_earlier(folder: pathlib.Path) -> None:
+    """Moves what a former session left in `folder`, so that nobody takes it for the next one's."""
+    there = [folder / name for name in _SESSION_FILES if (folder / name).exists()]
+    if not there:
+        return
+    written = datetime.datetime.fromtimestamp(max(path.stat().st_mtime for path in there))
+    name = f"{EARLIER}{written:%Y%m%d-%H%M%S}"
+    aside, number = folder / name, 1
+    while aside.exists():
+        aside, number = folder / f"{name}-{number}", number + 1
+    aside.mkdir()
+    for path in there:
+        path.rename(aside / path.name)
 
 
 def statistic_name(session: Session) -> str:
@@ -159,7 +54,7 @@ def statistic_name(session: Session) -> str:
 
 
 def mark_drift(session: Session) -> None:
-    """Marks the measurements that are too much slower than the fastest of their kind."""
+    """Marks the measurements that are too much slower than the others of their kind."""
     name = statistic_name(session)
     for check in session.checks:
         valid = [m for m in session.of(check.model, check.configuration) if not m.reasons]
@@ -197,7 +92,8 @@ def summaries(session: Session) -> list[dict[str, Any]]:
             "peak_memory_mb": check.peak_memory_mb,
             "outputs": check.outputs.detail,
             "outputs_match": check.outputs.match,
-            "partially_delegated": check.partially_delegated,
+            "ran_on": "; ".join(dict.fromkeys(str(r.execution) for r in runs)) or check.ran_on,
+            "remarks": _remarks(check, valid, session) if enough else [],
             "why_invalid": "" if enough else _why(check, every, session),
         }
         rows.append(row)
@@ -232,7 +128,7 @@ def speedups(session: Session) -> list[dict[str, Any]]:
             "rounds": len(pairs),
         }
         if 2 * len(pairs) > session.settings.rounds:
-            ratio = speedup.ratio_of_medians(*zip(*pairs), seed=session.settings.seed)
+            ratio = speedup.paired_ratio(*zip(*pairs))
             row.update(speedup=ratio.ratio, low=ratio.low, high=ratio.high, verdict=ratio.verdict)
         else:
             row.update(speedup=None, low=None, high=None, verdict="no result: too few valid rounds")
@@ -244,9 +140,13 @@ def to_json(session: Session) -> dict[str, Any]:
     """Returns the session, with its analysis, as JSON values."""
     value = dataclasses.asdict(session)
     value["device"]["clusters_text"] = session.device.clusters_text
-    for measurement in value["measurements"]:
-        if measurement["benchmark"]:
-            measurement["benchmark"].pop("operators")
+    for measurement, row in zip(session.measurements, value["measurements"]):
+        if measurement.benchmark:
+            row["benchmark"].pop("operators")
+            row["ran_on"] = str(measurement.benchmark.execution)
+            row["remarks"] = validity.remarks(measurement.benchmark)
+    for run, row in zip(session.sustained, value["sustained"]):
+        row.update(sustained.analyse(run.points))
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
@@ -289,6 +189,11 @@ def measurement_rows(value: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns a flat row for each measurement of a result."""
     device = value["device"]
     sizes = {model["label"]: model["size_bytes"] for model in value["models"]}
+    # Watching the peak would disturb timing, so it is known of the check alone.
+    peaks = {
+        (check["model"], *check["configuration"].values()): check["peak_memory_mb"]
+        for check in value["checks"]
+    }
     rows = []
     for m in value["measurements"]:
         run = m["benchmark"] or {}
@@ -301,6 +206,9 @@ def measurement_rows(value: dict[str, Any]) -> list[dict[str, Any]]:
                 "soc": device["soc"],
                 "android": device["android_version"],
                 "created": value["created"],
+                "program": value["program"]["tool"],
+                "signature": value["settings"]["signature"],
+                "extra_flags": " ".join(value["settings"]["extra_flags"]),
                 "model": m["model"],
                 "model_size_bytes": sizes[m["model"]],
                 **m["configuration"],
@@ -310,6 +218,8 @@ def measurement_rows(value: dict[str, Any]) -> list[dict[str, Any]]:
                 "started": m["started"],
                 "valid": not m["reasons"],
                 "why_invalid": "; ".join(m["reasons"]),
+                "ran_on": m.get("ran_on"),
+                "remarks": "; ".join(m.get("remarks", [])),
                 "exit_code": m["exit_code"],
                 "init_us": run.get("init_us"),
                 "first_inference_us": run.get("first_inference_us"),
@@ -324,6 +234,7 @@ def measurement_rows(value: dict[str, Any]) -> list[dict[str, Any]]:
                 "p95_us": inference.get("p95_us"),
                 "memory_init_mb": run.get("memory_init_mb"),
                 "memory_overall_mb": run.get("memory_overall_mb"),
+                "peak_memory_mb": peaks.get((m["model"], *m["configuration"].values())),
                 "before_c": m["before_c"],
                 "after_c": m["after_c"],
                 "cpu_before_c": m["cpu_before_c"],
@@ -353,6 +264,14 @@ def _latency_us(measurement: Measurement, statistic: str) -> float:
 def _median(values: Iterable[Optional[float]]) -> Optional[float]:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
+
+
+def _remarks(check: Check, valid: list[Measurement], session: Session) -> list[str]:
+    """What the check and the valid rounds say, each once, and a trend."""
+    every = [*check.remarks, *(r for m in valid for r in validity.remarks(m.benchmark))]
+    name = statistic_name(session)
+    trend = validity.trend([_latency_us(m, name) for m in valid], session.settings.max_drift)
+    return list(dict.fromkeys([*every, *([trend] if trend else [])]))
 
 
 def _why(check: Check, every: list[Measurement], session: Session) -> str:

@@ -1,6 +1,6 @@
-"""The protocol on one device: look, wait, check, measure in rounds, profile, clean up.
+"""The protocol on one device: look, wait, check, measure in rounds, and what else was asked for.
 
-preflight -> [private folder: push -> check each pair -> rounds -> profiles] -> analysis
+preflight -> [private folder: copy -> check each pair -> rounds -> profiles, sustained, energy]
                                  cool-down before every start
 """
 
@@ -10,27 +10,36 @@ import dataclasses
 import datetime
 import pathlib
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
 
-from android_bench import device, elf, outputs, parse, plan, results, validity
+from android_bench import (
+    checks,
+    cores,
+    device,
+    energy,
+    outputs,
+    plan,
+    results,
+    sustained,
+    validity,
+)
 from android_bench.adb import Adb, AdbTimeout, DeviceConnection, DeviceLost, printable
 from android_bench.device import DeviceInfo, DeviceState
-from android_bench.outputs import Comparison
-from android_bench.parse import BenchmarkRun
+from android_bench.errors import UserError
 from android_bench.plan import Configuration, Model, Settings
+from android_bench.program import Program
+from android_bench.records import Check, Measurement, Profile, Session
 from android_bench.remote_folder import RemoteFolder, private_folder, sha256
-from android_bench.results import Check, Measurement, Profile, Session
-from tff_autoprune import files
-from tff_autoprune.errors import UserError
+from android_bench.starter import Starter
 
 _COOL_POLL_S = 5.0
 # Inputs, outputs and the file system's own needs, beside the pushed files.
 _SPARE_KIB = 4096
 # A pair that hangs twice is not waited for a third time.
 _MAX_HANGS = 2
+# Seconds of one start in a sustained run, and of the one that energy is estimated from.
+_LONG_RUN_S = 10.0
 
 
 class NotFit(UserError):
@@ -40,7 +49,7 @@ class NotFit(UserError):
 def measure(
     adb: Adb,
     serial: str,
-    binary: pathlib.Path,
+    program: Program,
     models: Sequence[Model],
     settings: Settings,
     folder: pathlib.Path,
@@ -51,10 +60,11 @@ def measure(
     Args:
       adb: The client.
       serial: The device, which has to be ready.
-      binary: benchmark_model for the device's ABI.
+      program: What measures; has to be for the device's ABI.
       models: The first is the baseline.
       settings: What to do.
-      folder: Where result.json, measurements.csv and logs/ go.
+      folder: Where result.json, measurements.csv and logs/ go. What an earlier session left there
+        is moved into a folder of its own.
       say: Takes a line about the progress.
 
     Returns:
@@ -62,22 +72,22 @@ def measure(
       `stopped` says so.
 
     Raises:
-      UserError: If nothing could be measured: wrong ABI, unfit device, no space.
+      UserError: If nothing could be measured: wrong ABI, unfit device, no space. Nothing is written
+        or moved then.
     """
     connection = DeviceConnection(adb, serial)
     info = device.read_info(connection)
-    abi = elf.abi(binary)
-    if abi not in info.abis:
+    if not set(program.abis) & set(info.abis):
         raise UserError(
-            f"{printable(serial)}: {binary.name} is for {abi}, the device runs"
-            f" {', '.join(info.abis) or 'an unknown ABI'}; take the benchmark_model for it."
+            f"{printable(serial)}: {program.path.name} is for {', '.join(program.abis)}, the"
+            f" device runs {', '.join(info.abis) or 'an unknown ABI'}; take the one for it."
         )
-    runner = _Runner(adb, connection, info, abi, binary, models, settings, folder, say)
+    runner = _Runner(adb, connection, info, program, models, settings, folder, say)
     try:
         runner.run()
     finally:
         # Also after Ctrl-C: what was measured was measured.
-        if runner.session.checks:
+        if runner.began:
             results.mark_drift(runner.session)
             results.write(runner.session, folder)
     return runner.session
@@ -91,8 +101,7 @@ class _Runner:
         adb: Adb,
         connection: DeviceConnection,
         info: DeviceInfo,
-        abi: str,
-        binary: pathlib.Path,
+        program: Program,
         models: Sequence[Model],
         settings: Settings,
         folder: pathlib.Path,
@@ -100,24 +109,31 @@ class _Runner:
     ) -> None:
         self._connection = connection
         self._info = info
-        self._binary = binary
+        self._program = program
         self._models = list(models)
         self._settings = settings
         self._folder = folder
         self._say = say
         self._masks = {
-            c: device.core_mask(info, c.cores, c.threads) for c in settings.configurations
+            c: cores.core_mask(info, c.cores, c.threads) for c in settings.configurations
         }
+        self._starter = Starter(program, settings, self._masks, folder)
         self._hangs: dict[tuple[Configuration, Model], int] = {}
+        self.began = False
         self.session = Session(
             created=_now(),
             backend=info.backend,
             adb=adb.version(),
             host={"system": platform.system(), "machine": platform.machine()},
             device=info,
-            binary={"name": binary.name, "abi": abi, **_file_facts(binary)},
+            program=program.facts(),
             models=[
-                {"label": model.label, "name": model.path.name, **_file_facts(model.path)}
+                {
+                    "label": model.label,
+                    "name": model.path.name,
+                    "sha256": sha256(model.path),
+                    "size_bytes": model.path.stat().st_size,
+                }
                 for model in models
             ],
             settings=settings,
@@ -135,8 +151,8 @@ class _Runner:
                     self.session.stopped = "interrupted"
                     raise
         except (DeviceLost, AdbTimeout) as error:
-            # Of the clean-up; before the first measurement there is nothing worth keeping.
-            if not self.session.checks:
+            # Of the clean-up, or before the folder was made: then there is nothing worth keeping.
+            if not self.began:
                 raise
             self._stop(str(error))
 
@@ -147,32 +163,44 @@ class _Runner:
         self._say(f"stopped: {why}")
 
     def _run_in(self, remote: RemoteFolder) -> None:
-        self._program = remote.put(self._binary, ".benchmark_model", executable=True)
-        self._remote_models = {model: remote.put(model.path, ".tflite") for model in self._models}
-        pairs = [(c, m) for c in self._settings.configurations for m in self._models]
-        for configuration, model in pairs:
-            self.session.checks.append(self._check(remote, configuration, model))
-        fit = {(c, m) for (c, m), check in zip(pairs, self.session.checks) if not check.reasons}
-        rounds = plan.order(
-            self._models, self._settings.configurations, self._settings.rounds, self._settings.seed
-        )
-        for number, sequence in enumerate(rounds, start=1):
-            for position, pair in enumerate(sequence, start=1):
-                if pair in fit and self._hangs.get(pair, 0) < _MAX_HANGS:
-                    self._measure(remote, number, position, *pair)
+        settings = self._settings
+        try:
+            failures = self._starter.install(remote, self._models)
+            results.set_aside_earlier(self._folder)
+            self.began = True
+            pairs = [(c, m) for c in settings.configurations for m in self._models]
+            fit = self._check(remote, pairs, failures)
+            rounds = plan.order(
+                self._models, settings.configurations, settings.rounds, settings.seed
+            )
+            for number, sequence in enumerate(rounds, start=1):
+                for position, pair in enumerate(sequence, start=1):
+                    if pair in fit and self._hangs.get(pair, 0) < _MAX_HANGS:
+                        self._measure(remote, number, position, *pair)
+            for pair in pairs:
+                if pair in fit:
+                    self._measure_more(remote, *pair)
+        finally:
+            self._program.uninstall()
+
+    def _measure_more(
+        self, remote: RemoteFolder, configuration: Configuration, model: Model
+    ) -> None:
         if self._settings.profile:
-            for configuration, model in pairs:
-                if (configuration, model) in fit:
-                    self._profile(remote, configuration, model)
+            self._profile(configuration, model)
+        if self._settings.sustained_min:
+            self._sustain(remote, configuration, model)
+        if self._settings.energy:
+            self._estimate_energy(remote, configuration, model)
 
     def _preflight(self) -> None:
         need_kib = _SPARE_KIB + sum(
             path.stat().st_size // 1024 + 1
-            for path in (self._binary, *(model.path for model in self._models))
+            for path in (self._program.path, *(model.path for model in self._models))
         )
         state = self._wait_until_cool()
-        cores = sorted({core for c in self._masks for core in self._cores(c)})
-        reasons = validity.preflight(self._info, state, self._settings, cores, need_kib)
+        used = sorted({core for c in self._masks for core in self._cores(c)})
+        reasons = validity.preflight(self._info, state, self._settings, used, need_kib)
         no_space = state.free_kib is not None and state.free_kib < need_kib
         if reasons and (no_space or not self._settings.force):
             hint = "" if no_space else "; --force measures all the same and marks it invalid"
@@ -182,64 +210,23 @@ class _Runner:
             )
         self.session.preflight = reasons
 
-    def _check(self, remote: RemoteFolder, configuration: Configuration, model: Model) -> Check:
-        """Runs the model once, as it will be measured, and compares its outputs."""
-        title = f"check {model.label}, {configuration}"
-        # A name of its own: what another model wrote must not stand in for this one.
-        remote_output = f"{remote.path}/output{len(self.session.checks)}"
-        reference, output_flags, why_not = self._reference(remote, model, remote_output)
-        check = Check(model.label, configuration, [], Comparison(False, None, why_not))
-        flags = [
-            "--num_runs=1",
-            "--min_secs=0",
-            "--warmup_runs=1",
-            "--warmup_min_secs=0",
-            "--report_peak_memory_footprint=true",
-            *output_flags,
-        ]
-        try:
-            code, text = self._start(remote, configuration, model, flags)
-        except AdbTimeout as error:
-            check.log = self._keep_log(title, error.output)
-            check.reasons = [f"hung: {error}"]
-            self._say(f"{title}: INVALID: {check.reasons[0]}")
-            return check
-        check.log = self._keep_log(title, text)
-        benchmark, reasons = _read(text)
-        if benchmark and benchmark.unconsumed_flags:
-            left = outputs.without_own_flags(benchmark.unconsumed_flags)
-            if left != benchmark.unconsumed_flags:
-                reference = None
-                why_not = "not compared: this binary does not take inputs or write outputs"
-                check.outputs = Comparison(False, None, why_not)
-            benchmark = dataclasses.replace(benchmark, unconsumed_flags=left)
-        check.reasons = reasons or validity.run(benchmark, code, configuration.delegate, 1)
-        if benchmark:
-            check.peak_memory_mb = benchmark.peak_memory_mb
-            check.partially_delegated = validity.is_partial(benchmark, configuration.delegate)
-        if reference and not check.reasons:
-            raw = remote.fetch(remote_output) or b""
-            check.outputs = reference.compare(raw, configuration.delegate)
-            if check.outputs.match is False:
-                check.reasons = [f"wrong result: {check.outputs.detail}"]
-        outcome = f"INVALID: {'; '.join(check.reasons)}" if check.reasons else check.outputs.detail
-        self._say(f"{title}: {outcome}")
-        return check
-
-    def _reference(
-        self, remote: RemoteFolder, model: Model, remote_output: str
-    ) -> tuple[Optional[outputs.Reference], list[str], str]:
-        """Returns what to compare with, the flags that it takes, or else why there is none."""
-        try:
-            reference = outputs.Reference(model.path, self._settings.seed)
-            with tempfile.TemporaryDirectory(prefix="android_bench_") as scratch:
-                inputs = [remote.put(p) for p in reference.write_inputs(pathlib.Path(scratch))]
-            return reference, reference.flags(inputs, remote_output), "not compared"
-        except ImportError:
-            why_not = "no tflite-runtime or tensorflow on this computer"
-        except ValueError as error:
-            why_not = str(error)
-        return None, [], f"not compared: {why_not}"
+    def _check(
+        self,
+        remote: RemoteFolder,
+        pairs: Sequence[tuple[Configuration, Model]],
+        failures: dict[Model, str],
+    ) -> set[tuple[Configuration, Model]]:
+        """Checks every pair; returns those that are measured."""
+        for configuration, model in pairs:
+            if model in failures:
+                nothing = outputs.Comparison(False, None, "not compared")
+                check = Check(model.label, configuration, [failures[model]], nothing)
+                self._say(f"check {model.label}, {configuration}: INVALID: {failures[model]}")
+            else:
+                number = len(self.session.checks)
+                check = checks.check(self._starter, remote, configuration, model, number, self._say)
+            self.session.checks.append(check)
+        return {pair for pair, check in zip(pairs, self.session.checks) if not check.reasons}
 
     def _measure(
         self,
@@ -249,12 +236,7 @@ class _Runner:
         configuration: Configuration,
         model: Model,
     ) -> None:
-        before = self._wait_until_cool()
-        hot = validity.heat(before, self._settings)
-        if hot and not self._settings.force:
-            raise NotFit(
-                f"it did not cool down within {self._settings.cool_timeout_s:g} s: {hot[0]}"
-            )
+        before = self._cool_down(remote)
         settings = self._settings
         measurement = Measurement(
             round=number,
@@ -276,70 +258,110 @@ class _Runner:
             f"--warmup_min_secs={settings.warmup_secs:g}",
         ]
         try:
-            measurement.exit_code, text = self._start(remote, configuration, model, flags)
-        except AdbTimeout as error:
-            measurement.log = self._keep_log(title, error.output)
-            measurement.reasons.append(f"hung: {error}")
-            pair = (configuration, model)
-            self._hangs[pair] = self._hangs.get(pair, 0) + 1
-            self._say(f"{title}: INVALID: {measurement.reasons[-1]}")
-            return
-        except DeviceLost as error:
-            measurement.log = self._keep_log(title, error.output)
+            outcome = self._starter.run(title, configuration, model, flags, settings.num_runs)
+        except DeviceLost:
             measurement.reasons.append("the device was lost")
             raise
         except (KeyboardInterrupt, SystemExit):
             measurement.reasons.append("interrupted")
             raise
-        measurement.log = self._keep_log(title, text)
-        benchmark, reasons = _read(text)
-        measurement.benchmark = benchmark
-        measurement.reasons += reasons or validity.run(
-            benchmark, measurement.exit_code, configuration.delegate, settings.num_runs
-        )
-        after = device.read_state(self._connection)
-        measurement.after_c, measurement.cpu_after_c = after.body_c, after.cpu_c
-        measurement.reasons += validity.throttling(
-            self._info, before, after, self._cores(configuration)
-        )
-        if measurement.reasons:
-            outcome = f"INVALID: {'; '.join(measurement.reasons)}"
+        measurement.log, measurement.exit_code = outcome.log, outcome.exit_code
+        measurement.benchmark = outcome.benchmark
+        measurement.reasons += outcome.reasons
+        if outcome.hung:
+            pair = (configuration, model)
+            self._hangs[pair] = self._hangs.get(pair, 0) + 1
         else:
-            outcome = f"{benchmark.inference.mean_us / 1e3:.3f} ms"
-        self._say(f"{title}: {outcome}")
+            after = device.read_state(self._connection)
+            measurement.after_c, measurement.cpu_after_c = after.body_c, after.cpu_c
+            measurement.reasons += validity.throttling(
+                self._info, before, after, self._cores(configuration)
+            )
+        if measurement.reasons:
+            text = f"INVALID: {'; '.join(measurement.reasons)}"
+        else:
+            text = f"{measurement.benchmark.inference.mean_us / 1e3:.3f} ms"
+        self._say(f"{title}: {text}")
 
-    def _profile(self, remote: RemoteFolder, configuration: Configuration, model: Model) -> None:
+    def _profile(self, configuration: Configuration, model: Model) -> None:
         title = f"profile {model.label}, {configuration}"
         flags = ["--num_runs=20", "--min_secs=0.2", "--enable_op_profiling=true"]
-        try:
-            code, text = self._start(remote, configuration, model, flags)
-        except AdbTimeout as error:
-            log = self._keep_log(title, error.output)
-            reasons, operators = [f"hung: {error}"], ()
-        else:
-            log = self._keep_log(title, text)
-            benchmark, reasons = _read(text)
-            reasons = reasons or validity.run(benchmark, code, configuration.delegate, 1)
-            operators = benchmark.operators if benchmark else ()
-            if not operators and not reasons:
-                reasons = ["the output has no per-operator table"]
-        self.session.profiles.append(Profile(model.label, configuration, reasons, operators, log))
+        outcome = self._starter.run(title, configuration, model, flags, 1)
+        reasons = outcome.reasons
+        operators = outcome.benchmark.operators if outcome.benchmark else ()
+        if not operators and not reasons:
+            reasons = ["the output has no per-operator table"]
+        self.session.profiles.append(
+            Profile(model.label, configuration, reasons, operators, outcome.log)
+        )
         self._say(f"{title}: {'; '.join(reasons) or f'{len(operators)} operators'}")
 
-    def _start(
-        self, remote: RemoteFolder, configuration: Configuration, model: Model, flags: list[str]
-    ) -> tuple[int, str]:
-        return remote.run(
-            [
-                self._program,
-                f"--graph={self._remote_models[model]}",
-                f"--num_threads={configuration.threads}",
-                *plan.DELEGATE_FLAGS[configuration.delegate],
-                *flags,
-            ],
-            self._settings.timeout_s,
-            self._masks[configuration],
-        )
+    def _sustain(self, remote: RemoteFolder, configuration: Configuration, model: Model) -> None:
+        minutes = self._settings.sustained_min
+        how = dataclasses.asdict(configuration)
+        run = sustained.SustainedRun(model.label, how, minutes, [], [])
+        self.session.sustained.append(run)
+        self._cool_down(remote)
+        title = f"sustained {model.label}, {configuration}"
+        flags = _long_run_flags(min(_LONG_RUN_S, 60 * minutes / sustained.MIN_POINTS))
+        begin = time.monotonic()
+        while time.monotonic() - begin < 60 * minutes or len(run.points) < sustained.MIN_POINTS:
+            outcome = self._starter.run(title, configuration, model, flags, 1)
+            if outcome.reasons:
+                run.reasons = outcome.reasons
+                break
+            state = device.read_state(self._connection)
+            run.points.append(
+                sustained.Point(
+                    time.monotonic() - begin,
+                    outcome.benchmark.inference.mean_us,
+                    state.body_c,
+                    state.cpu_c,
+                    state.thermal_status,
+                )
+            )
+        self._say(f"{title}: {'; '.join(run.reasons) or f'{len(run.points)} starts'}")
+
+    def _estimate_energy(
+        self, remote: RemoteFolder, configuration: Configuration, model: Model
+    ) -> None:
+        title = f"energy {model.label}, {configuration}"
+        how = dataclasses.asdict(configuration)
+        if self._cool_down(remote).charging:
+            why = "no estimate while the phone is charged: connect over Wi-Fi, and unplug it"
+            found = energy.EnergyEstimate(model.label, how, [why])
+        else:
+            gauge = energy.Gauge(remote)
+            gauge.start()
+            time.sleep(energy.IDLE_S)
+            idle = gauge.stop()
+            gauge.start()
+            flags = _long_run_flags(_LONG_RUN_S)
+            outcome = self._starter.run(title, configuration, model, flags, 1)
+            running = gauge.stop()
+            if outcome.reasons:
+                found = energy.EnergyEstimate(model.label, how, outcome.reasons)
+            else:
+                mean_us = outcome.benchmark.inference.mean_us
+                found = energy.estimate(model.label, how, idle, running, mean_us)
+        self.session.energy.append(found)
+        text = "; ".join(found.reasons) or f"about {found.millijoules:.3g} mJ an inference"
+        self._say(f"{title}: {text}")
+
+    def _cool_down(self, remote: RemoteFolder) -> DeviceState:
+        """Returns the device's state when it is cool.
+
+        Raises:
+          NotFit: If it does not become so in time, and `--force` was not given.
+        """
+        remote.keep(self._settings.cool_timeout_s)
+        state = self._wait_until_cool()
+        hot = validity.heat(state, self._settings)
+        if hot and not self._settings.force:
+            raise NotFit(
+                f"it did not cool down within {self._settings.cool_timeout_s:g} s: {hot[0]}"
+            )
+        return state
 
     def _wait_until_cool(self) -> DeviceState:
         """Returns the device's state as soon as it is cool, or when the time is up."""
@@ -357,27 +379,11 @@ class _Runner:
             time.sleep(min(_COOL_POLL_S, left))
 
     def _cores(self, configuration: Configuration) -> tuple[int, ...]:
-        return device.cores_in_mask(self._masks[configuration], self._info)
-
-    def _keep_log(self, title: str, text: str) -> str:
-        """Writes what the binary printed; returns the file's name below the device's folder."""
-        name = "".join(c if c.isalnum() else "_" for c in title)
-        path = pathlib.Path("logs") / f"{name}.txt"
-        files.write_text(self._folder / path, text)
-        return str(path)
+        return cores.cores_in_mask(self._masks[configuration], self._info)
 
 
-def _read(text: str) -> tuple[Optional[BenchmarkRun], list[str]]:
-    """Returns the last run in the output, and what kept it from being read."""
-    try:
-        runs = parse.parse_log(text)
-    except parse.ParseError as error:
-        return None, [f"unknown output: {error}"]
-    return (runs[-1] if runs else None), []
-
-
-def _file_facts(path: pathlib.Path) -> dict[str, Any]:
-    return {"sha256": sha256(path), "size_bytes": path.stat().st_size}
+def _long_run_flags(seconds: float) -> list[str]:
+    return ["--num_runs=1", f"--min_secs={seconds:g}", "--warmup_runs=1", "--warmup_min_secs=0"]
 
 
 def _now() -> str:

@@ -56,9 +56,21 @@ def test_the_commands_are_listed():
         (["magic"], "expected one of train, export"),
         (["train", "rounds=abc", "--config=configs/demo.py"], "found 'rounds=abc'"),
         (["benchmark", "--rounds=abc"], "--rounds=abc: expected an integer, found 'abc'"),
-        (["benchmark", "--rounds=1"], "--rounds=1: expected a number >= 2, found 1"),
+        (["benchmark", "--rounds=1"], "--rounds=1: expected an integer >= 2, found 1"),
         (["export", "--formats=float33"], "some of float32, float16"),
         (["export", "--tolerance=x"], "expected a number, found 'x'"),
+        (["report", "runs/one", "--out=page.html"], "--out: expected several runs"),
+        (
+            ["train", "--config=configs/demo.py", "--run_dir=x", "--resume", "--overwrite"],
+            "expected one of them, found both",
+        ),
+        (
+            [
+                *("train", "--config=configs/demo.py", "--dry_run"),
+                *(f"--tls_{what}=x.pem" for what in ("ca", "certificate", "key")),
+            ],
+            "expected --workers with them",
+        ),
         (["report", "--import=my.missing_module"], "--import=my.missing_module: "),
     ],
 )

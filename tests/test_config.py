@@ -25,13 +25,13 @@ def _set(config, path, value):
     [
         ("seed", -1, ">= 0"),
         ("federated.rounds", 0, "> 0"),
-        ("federated.rounds", 2.5, "int"),
-        ("federated.rounds", True, "int"),
+        ("federated.rounds", 2.5, "an integer > 0"),
+        ("federated.rounds", True, "an integer > 0"),
         ("federated.client_learning_rate", float("nan"), "> 0"),
         ("federated.client_optimizer", "adamax", "adam"),
         ("federated.dropout_probability", 1.0, "< 1"),
         ("pruning.method", "magic", "auto"),
-        ("data.crop", 3, "tuple"),
+        ("data.crop", 3, "two integers"),
         ("export.formats", ("float33",), "float32"),
         ("pruning.misspelt", 1, "no such field"),
     ],
@@ -107,7 +107,7 @@ def test_a_section_of_settings_takes_what_the_configuration_takes():
             for name, option in names.items()
             if hasattr(section, name)
         )
-    with pytest.raises(UserError, match=r"^federated\.rounds: expected a number > 0, found 0\.$"):
+    with pytest.raises(UserError, match=r"^federated\.rounds: expected an integer > 0, found 0\.$"):
         settings.Federated(rounds=0)
 
 
@@ -134,7 +134,7 @@ def test_every_config_file_is_valid(name):
         (["--config=configs/demo.py", "--config.federated.rondz=3"], "federated.rounds"),
         (
             ["--config=configs/demo.py", "--config.federated.rounds=x"],
-            "federated.rounds: expected int, a number > 0, found 'x'",
+            "federated.rounds: expected an integer > 0, found 'x'",
         ),
         (["--config=configs/demo.py", "--config.data.split=magic"], "one of clients, examples"),
         (["--config=configs/demo.py", "--config.federated.rounds=-2"], "> 0"),

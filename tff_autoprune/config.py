@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
@@ -26,29 +26,32 @@ if TYPE_CHECKING:
     from tff_autoprune.data import DataSpec, FederatedData
 
 
-def _is_allowed(option: DataOption) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
+def _is_allowed(options: Iterable[DataOption]) -> Callable[[Any], bool]:
+    """Returns whether one of them allows a value; the data set that is asked says which."""
+
+    def allows(option: DataOption, value: Any) -> bool:
         try:
             option.parse("", value)
         except UserError:
             return False
         return True
 
-    return check
+    return lambda value: any(allows(option, value) for option in options)
 
 
 def _data_options() -> dict[str, Option]:
     found = options_of(settings.Data)
     for name, by_source in data.declared_options().items():
-        one = next(iter(by_source.values()))
+        one, *others = by_source.values()
+        words = dict.fromkeys(option.allowed for option in (one, *others))
         short = len(one.allowed) < 100
         found[name] = Option(
             name=f"data.{name}",
             kind=one.kind,
             default=None,
             help=f"{', '.join(by_source)}: {one.help}.",
-            allowed=one.allowed if short else "see `tff-autoprune show-data --list`",
-            check=_is_allowed(one),
+            allowed=" or ".join(words) if short else "see `tff-autoprune show-data --list`",
+            check=_is_allowed((one, *others)),
             optional=True,  # Data sets have defaults of their own.
         )
     return found
@@ -341,8 +344,7 @@ def describe() -> str:
     """Returns a table of every field, its default and its meaning, in Markdown."""
     rows = ["| field | default | allowed | meaning |", "|---|---|---|---|"]
     for name, option in fields().items():
-        allowed = "True or False" if option.kind is bool else option.allowed
-        rows.append(f"| `{name}` | `{option.default}` | {allowed} | {option.help} |")
+        rows.append(f"| `{name}` | `{option.default}` | {option.allowed} | {option.help} |")
     return "\n".join(rows)
 
 

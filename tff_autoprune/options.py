@@ -21,6 +21,13 @@ from typing import Any, ClassVar, Optional
 from tff_autoprune.errors import UserError
 
 _OPTION = "option"
+_NOUNS = {
+    int: "an integer",
+    float: "a number",
+    bool: "True or False",
+    str: "a text",
+    tuple: "a tuple",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Option:
     kind: type
     default: Any
     help: str
-    allowed: str = "any value"
+    allowed: str
     check: Callable[[Any], bool] = lambda value: True
     optional: bool = False
     only: tuple[str, ...] = ()
@@ -57,9 +64,8 @@ class Option:
         if value is None and self.optional:
             return
         kinds = {float: (float, int), tuple: (tuple, list)}.get(self.kind, (self.kind,))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and self.kind is not bool):
-            raise UserError(f"{self.name}: expected {self._words()}, found {value!r}.")
-        if not self.check(value):
+        right = isinstance(value, kinds) and isinstance(value, bool) == (self.kind is bool)
+        if not right or not self.check(value):
             raise UserError(f"{self.name}: expected {self.allowed}, found {value!r}.")
 
     def require_text(self, text: str) -> None:
@@ -82,11 +88,6 @@ class Option:
                 value = (value,)
         self.require(value)
 
-    def _words(self) -> str:
-        if self.allowed == "any value":
-            return self.kind.__name__
-        return f"{self.kind.__name__}, {self.allowed}"
-
 
 def _float(text: str) -> Any:
     try:
@@ -98,7 +99,7 @@ def _float(text: str) -> Any:
 def option(
     default: Any,
     help: str,
-    allowed: str = "any value",
+    allowed: Optional[str] = None,
     check: Callable[[Any], bool] = lambda value: True,
     only: Sequence[str] = (),
 ) -> Any:
@@ -162,12 +163,17 @@ def options_of(section: type[Section]) -> dict[str, Option]:
     for field in dataclasses.fields(section):
         if _OPTION in field.metadata:
             kind, optional = _kind(hints[field.name])
+            declared = dict(field.metadata[_OPTION])
+            if declared["allowed"] is None:
+                declared["allowed"] = _NOUNS[kind]
+            elif kind is int:
+                declared["allowed"] = declared["allowed"].replace(_NOUNS[float], _NOUNS[int])
             found[field.name] = Option(
                 name=f"{section.section}.{field.name}" if section.section else field.name,
                 kind=kind,
                 default=field.default,
                 optional=optional,
-                **field.metadata[_OPTION],
+                **declared,
             )
     return found
 

@@ -1,4 +1,7 @@
-"""Stands in for the phone's loader and for `benchmark_model`; started by the double's shell.
+"""Stands in for the phone's loader and for what measures; started by the double's shell.
+
+Which program it is stands in the pushed file: benchmark_model, or benchmark_litert_model. As `app`
+it is the benchmark app, which looks whether it may read its model.
 
 It checks the pushed program as a kernel would (executable bit, ELF, machine), then runs the pushed
 model with the real TensorFlow Lite interpreter, times it, and prints what benchmark_model of
@@ -15,7 +18,10 @@ behaviour.json in the phone's folder says what to do wrong:
   measure_only: stop after so many measured runs
   slow_down: {number of the start: factor} for its times
   wrong_output: write other outputs than the model's
-  no_output_flag: do not know --output_filepath, as before TensorFlow 2.12
+  unknown: names of flags not to know
+  no_escape: refuse "::" in --input_layer_value_files, as old binaries do
+  print: a text to print instead of all that, and
+  print_from: the number of the start from which on that is done
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ import statistics
 import struct
 import sys
 import time
+from typing import Optional
 
 _MACHINES = {"arm64-v8a": 183, "armeabi-v7a": 40}
 _FLAGS = frozenset(
@@ -35,10 +42,20 @@ _FLAGS = frozenset(
         r"\w+",
         "graph num_runs num_threads min_secs max_secs warmup_runs warmup_min_secs use_xnnpack"
         " use_gpu use_nnapi enable_op_profiling report_peak_memory_footprint input_layer"
-        " input_layer_shape input_layer_value_files output_filepath",
+        " input_layer_shape input_layer_value_files output_filepath signature_to_run_for"
+        " gpu_backend external_delegate_path",
     )
 )
-_DELEGATES = {"use_xnnpack": "XNNPACK", "use_gpu": "GPU", "use_nnapi": "NNAPI"}
+_LITERT_FLAGS = (_FLAGS - {"use_xnnpack", "use_nnapi", "enable_op_profiling"}) | {
+    *("use_cpu", "use_npu", "require_full_delegation", "allow_fp16")
+}
+_LITERT_FLAGS -= {flag for flag in _FLAGS if flag.startswith(("input", "output", "external"))}
+_DELEGATES = {
+    "use_xnnpack": "XNNPACK",
+    "use_gpu": "GPU",
+    "use_nnapi": "NNAPI",
+    "external_delegate_path": "EXTERNAL",
+}
 
 
 def main() -> int:
@@ -46,21 +63,36 @@ def main() -> int:
     root = pathlib.Path(os.environ["PHONE_ROOT"])
     behaviour = json.loads((root / "behaviour.json").read_text())
     program = pathlib.Path(sys.argv[1])
-    refusal = _refusal(program, behaviour["abis"].split(","))
+    is_app = sys.argv[1] == "app"
+    refusal = "" if is_app else _refusal(program, behaviour)
     if refusal:
         print(f"sh: {program}: {refusal}")
         return 126
+    litert = not is_app and b"benchmark_litert_model" in program.read_bytes()
     with open(root / "benchmark_runs", "a") as log:
         log.write(json.dumps(sys.argv[2:]) + "\n")
     number = len((root / "benchmark_runs").read_text().splitlines())
     flags = dict(argument[2:].split("=", 1) for argument in sys.argv[2:])
-    return _benchmark(flags, behaviour, number)
+    if "print" in behaviour and number >= behaviour.get("print_from", 1):
+        print(behaviour["print"], flush=True)
+        return behaviour.get("exit_code", 0)
+    if is_app and not _may_read(pathlib.Path(flags["graph"])):
+        print(f"ERROR: Could not open '{flags['graph']}'.")
+        print("ERROR: Failed to load model", flush=True)
+        return 1
+    return _benchmark(flags, behaviour, number, litert)
 
 
-def _refusal(program: pathlib.Path, abis: list[str]) -> str:
+def _may_read(path: pathlib.Path) -> bool:
+    """Whether another user may read a file of which it knows the name."""
+    return bool(path.parent.stat().st_mode & 0o001 and path.stat().st_mode & 0o004)
+
+
+def _refusal(program: pathlib.Path, behaviour: dict) -> str:
+    abis = behaviour["abis"].split(",")
     if not program.exists():
         return "not found"
-    if not os.access(program, os.X_OK):
+    if not os.access(program, os.X_OK) or not behaviour["executes"]:
         return "can't execute: Permission denied"
     header = program.read_bytes()[:20]
     machines = {_MACHINES[abi] for abi in abis if abi in _MACHINES}
@@ -73,9 +105,9 @@ def _say(line: str) -> None:
     print(f"INFO: {line}", flush=True)
 
 
-def _benchmark(flags: dict[str, str], behaviour: dict, number: int) -> int:
+def _benchmark(flags: dict[str, str], behaviour: dict, number: int, litert: bool) -> int:
     _say("STARTING!")
-    known = _FLAGS - ({"output_filepath"} if behaviour.get("no_output_flag") else set())
+    known = (_LITERT_FLAGS if litert else _FLAGS) - set(behaviour.get("unknown", ()))
     unknown = [f"--{key}={value}" for key, value in flags.items() if key not in known]
     if unknown:
         print(f"WARN: Unconsumed cmdline flags: {' '.join(unknown)}", flush=True)
@@ -88,6 +120,10 @@ def _benchmark(flags: dict[str, str], behaviour: dict, number: int) -> int:
 
     from tflite_runtime.interpreter import Interpreter, OpResolverType
 
+    if behaviour.get("no_escape") and "::" in flags.get("input_layer_value_files", ""):
+        print("ERROR: input_layer_value_files contains more than one delimiter.", flush=True)
+        print("ERROR: Benchmarking failed.", flush=True)
+        return 1
     plain = flags.get("use_xnnpack") == "false"
     rss_start = _rss_mb()
     begin = time.perf_counter()
@@ -104,9 +140,15 @@ def _benchmark(flags: dict[str, str], behaviour: dict, number: int) -> int:
         print("ERROR: Benchmarking failed.", flush=True)
         return 1
     _say(f"Loaded model {flags['graph']}")
-    interpreter.allocate_tensors()
-    for flag, name in _DELEGATES.items():
-        if flags.get(flag) != "true":
+    signature = flags.get("signature_to_run_for")
+    try:
+        run = _runner(interpreter, signature, flags)
+    except (RuntimeError, ValueError) as error:
+        print(f"ERROR: {' '.join(str(error).split())}", flush=True)
+        print("ERROR: Failed to allocate tensors!\nERROR: Benchmarking failed.", flush=True)
+        return 1
+    for flag, name in {} if litert else _DELEGATES.items():
+        if flags.get(flag, "false") == "false":
             continue
         _say(f"{name} delegate created.")
         if behaviour.get("fall_back"):
@@ -125,14 +167,16 @@ def _benchmark(flags: dict[str, str], behaviour: dict, number: int) -> int:
     rss_init = _rss_mb()
     if behaviour.get("say"):
         print(behaviour["say"], flush=True)
-    _fill_inputs(interpreter, flags)
     slow = behaviour.get("slow_down", {}).get(str(number), 1.0)
-    warmup = _phase(interpreter, flags, "warmup_runs", "warmup_min_secs", slow)
+    warmup = _phase(run, flags, "warmup_runs", "warmup_min_secs", slow, litert)
     measured = _phase(
-        interpreter, flags, "num_runs", "min_secs", slow, behaviour.get("measure_only")
+        run, flags, "num_runs", "min_secs", slow, litert, behaviour.get("measure_only")
     )
     if behaviour.get("drop_summary"):
         return 0
+    if litert:
+        _print_report(init_us, warmup, measured, rss_init - rss_start)
+        return behaviour.get("exit_code", 0)
     _say(
         f"Inference timings in us: Init: {init_us:.0f}, First inference: {warmup[0]},"
         f" Warmup (avg): {statistics.fmean(warmup):.6g},"
@@ -156,6 +200,50 @@ def _benchmark(flags: dict[str, str], behaviour: dict, number: int) -> int:
     return behaviour.get("exit_code", 0)
 
 
+def _runner(interpreter, signature: Optional[str], flags: dict[str, str]):
+    """Returns what runs the model once, or its signature, with its inputs set."""
+    import numpy as np
+
+    if not signature:
+        interpreter.allocate_tensors()
+        _fill_inputs(interpreter, flags)
+        return interpreter.invoke
+    signatures = interpreter.get_signature_list()
+    if signature not in signatures:
+        print(
+            "ERROR: Signature not specified or incorrect for graph with multiple signatures. Pass"
+            ' one of the following to the flag "--signature_to_run_for"'
+        )
+        for name in signatures:
+            print(f"ERROR:  #> Signature key: {name}")
+        raise ValueError("no such signature")
+    runner = interpreter.get_signature_runner(signature)
+    rng = np.random.default_rng(0)
+    inputs = {
+        name: rng.random(detail["shape"]).astype(detail["dtype"])
+        for name, detail in runner.get_input_details().items()
+    }
+    return lambda: runner(**inputs)
+
+
+def _print_report(init_us: float, warmup: list[int], measured: list[int], memory: float) -> None:
+    """The report of LiteRT's tool, in milliseconds, as its nightly builds print it."""
+    print("INFO: [benchmark_litert_model.h:90] \n========== BENCHMARK RESULTS ==========")
+    at = "INFO: [benchmark_litert_model.h:94]"
+    print(f"{at} Model initialization: {init_us / 1e3:.2f} ms")
+    print(f"{at} Warmup (first):       {warmup[0] / 1e3:.2f} ms")
+    mean = statistics.fmean(warmup) / 1e3
+    print(f"{at} Warmup (avg):         {mean:.2f} ms ({len(warmup)} runs)")
+    mean = statistics.fmean(measured) / 1e3
+    print(f"{at} Inference (avg):      {mean:.2f} ms ({len(measured)} runs)")
+    print(f"{at} Inference (min):      {min(measured) / 1e3:.2f} ms")
+    print(f"{at} Inference (max):      {max(measured) / 1e3:.2f} ms")
+    print(f"{at} Inference (std):      {statistics.pstdev(measured) / 1e3:.2f}")
+    print("INFO: [benchmark_litert_model.h:124] \nMemory Usage:")
+    print(f"{at} Init footprint:       {memory:.2f} MB")
+    print(f"{at} Overall footprint:    {memory:.2f} MB", flush=True)
+
+
 def _fill_inputs(interpreter, flags: dict[str, str]) -> None:
     import numpy as np
 
@@ -174,7 +262,7 @@ def _fill_inputs(interpreter, flags: dict[str, str]) -> None:
         interpreter.set_tensor(detail["index"], value)
 
 
-def _phase(interpreter, flags, runs_flag, secs_flag, slow, at_most=None) -> list[int]:
+def _phase(run, flags, runs_flag, secs_flag, slow, litert, at_most=None) -> list[int]:
     runs = int(flags.get(runs_flag, "1"))
     secs = float(flags.get(secs_flag, "0.5"))
     _say(
@@ -185,10 +273,12 @@ def _phase(interpreter, flags, runs_flag, secs_flag, slow, at_most=None) -> list
     end = time.perf_counter() + secs
     while len(times) < runs or time.perf_counter() < end:
         begin = time.perf_counter()
-        interpreter.invoke()
+        run()
         times.append(max(1, round(1e6 * slow * (time.perf_counter() - begin))))
         if at_most and len(times) >= at_most:
             break
+    if litert:
+        return times
     line = f"count={len(times)} "
     if len(times) == 1:
         line += f"curr={times[0]}"

@@ -50,10 +50,14 @@ def models(tmp_path_factory):
         model = tf.keras.Sequential(
             [
                 tf.keras.Input((28, 28, 1), batch_size=1, name="image"),
-                *(tf.keras.layers.Conv2D(f, 5, activation="relu") for f in filters),
-                tf.keras.layers.GlobalAveragePooling2D(),
+                *(
+                    tf.keras.layers.Conv2D(f, 5, activation="relu", name=f"conv_{number}")
+                    for number, f in enumerate(filters)
+                ),
+                tf.keras.layers.GlobalAveragePooling2D(name="pool"),
                 tf.keras.layers.Dense(10, name="label"),
-            ]
+            ],
+            name="model",
         )
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         (folder / f"{name}.float32.tflite").write_bytes(converter.convert())
@@ -65,6 +69,35 @@ def models(tmp_path_factory):
             # It asks for statistics in the same breath as it computes them.
             warnings.simplefilter("ignore")
             (folder / f"{name}.full_int8.tflite").write_bytes(converter.convert())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trainers(tmp_path_factory):
+    """A wide and a narrow model with a signature `train`, which takes and gives the weights."""
+    import tensorflow as tf
+
+    folder = tmp_path_factory.mktemp("trainers")
+    for name, width in (("dense", 64), ("pruned", 16)):
+        module = tf.Module()
+        shapes = {"x": (20, 8), "w": (8, width)}
+        specs = [tf.TensorSpec(shape, tf.float32, key) for key, shape in shapes.items()]
+
+        def train(x, w):
+            # The gradient of half the squared norm of x @ w.
+            return {"w": w - 0.1 * tf.matmul(x, tf.matmul(x, w), transpose_a=True)}
+
+        def infer(x, w):
+            return {"y": tf.matmul(x, w)}
+
+        functions = {
+            key: tf.function(function, input_signature=specs).get_concrete_function()
+            for key, function in (("train", train), ("infer", infer))
+        }
+        path = folder / name
+        tf.saved_model.save(module, str(path), signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(path), signature_keys=[*functions])
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
     return folder
 
 

@@ -4,7 +4,8 @@ Shows the harness without a phone (times are this computer's):
 
     python tests/android/loopback.py python -m android_bench run --benchmark_binary=@ --run_dir=RUN
 
-runs the command with one phone attached; @ stands for a program that the phone accepts.
+runs the command with one phone attached; @ stands for a program that the phone accepts (@app for
+an app, @litert for LiteRT's program).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 
 from adbd_double import AdbdDouble
@@ -27,11 +29,21 @@ from android_bench.adb import Adb, find_adb
 _ELF_MACHINES = {"arm64-v8a": (2, 183), "armeabi-v7a": (1, 40), "x86_64": (2, 62)}
 
 
-def write_program(path: pathlib.Path, abi: str = "arm64-v8a") -> pathlib.Path:
-    """Writes the head of a statically linked ELF program, which is all that the double looks at."""
+def write_program(
+    path: pathlib.Path, abi: str = "arm64-v8a", name: str = "benchmark_model"
+) -> pathlib.Path:
+    """Writes an ELF program of nothing but a header, which is all that the double looks at."""
     word, machine = _ELF_MACHINES[abi]
     head = b"\x7fELF" + bytes([word, 1, 1, 0]) + bytes(8)
-    path.write_bytes(head + struct.pack("<HH", 3, machine) + bytes(44) + b"stands for a program")
+    path.write_bytes(head + struct.pack("<HH", 3, machine) + bytes(44) + name.encode())
+    return path
+
+
+def write_app(path: pathlib.Path, abi: str = "arm64-v8a") -> pathlib.Path:
+    """Writes an APK with nothing in it but the names that are looked at."""
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr("AndroidManifest.xml", b"")
+        package.writestr(f"lib/{abi}/libtensorflowlite_benchmark.so", b"")
     return path
 
 
@@ -70,12 +82,15 @@ def main(command: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="loopback_") as folder:
         home = pathlib.Path(folder)
         program = write_program(home / "benchmark_model")
+        litert = write_program(home / "benchmark_litert_model", name="benchmark_litert_model")
+        app = write_app(home / "benchmark_model.apk")
         with isolated_adb(home) as adb:
             phone = Phone()
             double = AdbdDouble(phone)
             try:
                 adb.connect(double.serial)
-                command = [word.replace("=@", f"={program}") for word in command]
+                for name, path in (("@app", app), ("@litert", litert), ("@", program)):
+                    command = [word.replace(f"={name}", f"={path}") for word in command]
                 return subprocess.run(command, check=False).returncode
             finally:
                 double.close()

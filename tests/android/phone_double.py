@@ -26,7 +26,12 @@ BACKEND = "loopback double"
 _BENCHMARK = pathlib.Path(__file__).with_name("benchmark_double.py")
 
 # What a phone's shell finds on its PATH, of that which the host has, too.
-_TOYBOX = ("cat", "chmod", "echo", "grep", "ls", "mkdir", "rm", "sh", "sleep", "test", "printf")
+_TOYBOX = (
+    *("cat", "chmod", "date", "echo", "grep", "ls", "mkdir", "rm", "sh", "sleep", "test"),
+    "printf",
+)
+# TensorFlow's benchmark app.
+APP = "org.tensorflow.lite.benchmark"
 _SETTLE_S = 0.05
 
 
@@ -37,6 +42,7 @@ class PhoneText:
     Attributes:
       properties: As `getprop` has them.
       core_khz: Core -> (top frequency, governor).
+      capacity: Core -> cpu_capacity; empty if the kernel does not tell.
       thermalservice: Output of `dumpsys thermalservice`; empty before Android 10.
       zones: (type, thousandths of a degree) of the kernel's thermal zones.
       features: Of its adbd.
@@ -47,6 +53,7 @@ class PhoneText:
     core_khz: dict[int, tuple[int, str]]
     thermalservice: str
     zones: tuple[tuple[str, int], ...]
+    capacity: dict[int, int] = dataclasses.field(default_factory=dict)
     features: tuple[str, ...] = ("shell_v2", "cmd")
     extra_commands: tuple[str, ...] = ("sha256sum", "taskset")
 
@@ -107,6 +114,11 @@ class Phone:
       free_bytes: What still fits; pushing more fails.
       quota_bytes: A file larger than this fails, whatever `df` says.
       behaviour: What its benchmark_model does wrong; see `benchmark_double.py`.
+      executes: Whether its shell may execute what was pushed.
+      offline: Cores that are switched off.
+      charging: Whether a cable gives power.
+      gauge: (current_now, voltage_now) of the battery; None if hidden.
+      installed: Whether the benchmark app is there.
       on_unplug: Breaks the connection.
     """
 
@@ -126,6 +138,12 @@ class Phone:
         self.free_bytes = 1 << 32
         self.quota_bytes: Optional[int] = None
         self.capped_khz: dict[int, int] = {}
+        self.executes = True
+        self.offline: tuple[int, ...] = ()
+        self.charging = True
+        self.booted = True
+        self.battery_text: Optional[str] = None
+        self.gauge: Optional[tuple[int, int]] = None
         self.behaviour = behaviour
         self.on_unplug: Callable[[], None] = lambda: None
         self.scripts: list[str] = []
@@ -140,6 +158,7 @@ class Phone:
             self._install(name)
         for name in ("getprop", "dumpsys", "settings", "df"):
             self._write_text_command(name)
+        self._write_app_commands()
 
     def remove(self) -> None:
         """Deletes its files."""
@@ -161,6 +180,11 @@ class Phone:
         """Arguments of every benchmark_model that was started."""
         log = self.root / "benchmark_runs"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    @property
+    def installed(self) -> bool:
+        """Whether the benchmark app is installed."""
+        return (self.root / "installed").exists()
 
     def to_host_path(self, remote: str) -> pathlib.Path:
         """Where a path of the phone is on the host."""
@@ -190,8 +214,7 @@ class Phone:
             self.scripts.append(script)
             self.body_c -= self.cools_by_c
             self._write_state()
-            mapped = re.sub(r"exec (taskset \w+ )?(?=['\\]*/data/)", r"exec \1double-exec ", script)
-            mapped = re.sub(r"(?<![\w.])/(data|sys)/", rf"{self.root}/\1/", mapped)
+            mapped = self._map(self._with_mapped_file(script))
             process = subprocess.Popen(
                 ["/bin/sh", "-c", mapped],
                 env={"PATH": str(self._bin), "PHONE_ROOT": str(self.root)},
@@ -205,6 +228,20 @@ class Phone:
         if self.behaviour.get("unplug_at_run") and "double-exec" in mapped:
             threading.Thread(target=self._unplug_in_the_middle, daemon=True).start()
         return process
+
+    def _with_mapped_file(self, script: str) -> str:
+        """Returns a script that runs a mapped copy of the script file that it names."""
+        match = re.search(r"exec sh '(/data/\S+\.sh)'", script)
+        if not match:
+            return script
+        copy = self.tmp.parent / "mapped.sh"
+        copy.write_text(self._map(self.to_host_path(match[1]).read_text()))
+        return script.replace(match[1], "/data/local/mapped.sh")
+
+    def _map(self, script: str) -> str:
+        """Returns a script with the phone's paths where they are on the host."""
+        mapped = re.sub(r"exec (taskset \w+ )?(?=['\\]*/data/)", r"exec \1double-exec ", script)
+        return re.sub(r"(?<![\w.])/(data|sys)/", rf"{self.root}/\1/", mapped)
 
     def end_processes(self) -> None:
         """Kills what still runs, with all its children."""
@@ -243,10 +280,45 @@ class Phone:
             raise FileNotFoundError(f"the double needs {name} on the host's PATH")
         target.symlink_to(host)
 
+    def _write_app_commands(self) -> None:
+        """What installs, starts and logs the app; its shell knows nobody else's."""
+        root, run = self.root, f"{sys.executable} {_BENCHMARK} app"
+        log = f"{root}/logcat"
+        scripts = {
+            "log": f'echo "11-27 08:56:35.000 1 1 I $4: $5" >> {log}',
+            "logcat": f"cat {log}",
+            "pidof": f"cat {root}/app_running 2>/dev/null",
+            "pm": f"""case "$1" in
+path) test -e {root}/installed ;;
+install) test -r "$5" && echo > {root}/installed && echo Success ;;
+uninstall) rm {root}/installed && echo Success ;;
+esac""",
+            "am": f"""case "$1" in
+force-stop) exit 0 ;;
+esac
+test -e {root}/installed || {{
+echo "Error type 3"; echo "Error: Activity class {{$4}} does not exist."; exit 0; }}
+echo "Starting: Intent {{ cmp=$4 (has extras) }}"
+echo 4711 > {root}/app_running
+{{ {run} $7 2>&1 | while read -r line; do
+echo "11-27 08:56:35.518  4711  4712 I tflite  : $line"; done >> {log}
+rm {root}/app_running; }} > /dev/null 2>&1 &""",
+        }
+        for name, script in scripts.items():
+            command = self._bin / name
+            command.write_text(f"#!/bin/sh\n{script}\n")
+            command.chmod(0o755)
+
     def _write_text_command(self, name: str) -> None:
         command = self._bin / name
         argument = "" if name == "df" else "-$1"
         command.write_text(f'#!/bin/sh\ncat "{self.root}/text/{name}{argument}" 2>/dev/null\n')
+        if name == "dumpsys":
+            command.write_text(
+                f'#!/bin/sh\nif [ "$1" = activity ]; then'
+                f" test -e {self.root}/app_running && echo {APP}/.BenchmarkModelActivity;"
+                f' else cat "{self.root}/text/dumpsys-$1" 2>/dev/null; fi\n'
+            )
         if name == "settings":
             command.write_text(f'#!/bin/sh\ncat "{self.root}/text/settings-$3"\n')
         command.chmod(0o755)
@@ -258,11 +330,17 @@ class Phone:
         text = self.root / "text"
         text.mkdir(exist_ok=True)
         # Its own, over whatever the text says: results can never pass as a phone's.
-        properties = {**self.text.properties, "ro.android_bench.backend": BACKEND}
+        properties = {
+            **self.text.properties,
+            "sys.boot_completed": "1" if self.booted else "",
+            "ro.android_bench.backend": BACKEND,
+        }
         for key, value in properties.items():
             (text / f"getprop-{key}").write_text(value + "\n")
+        usb = str(self.charging).lower()
         (text / "dumpsys-battery").write_text(
-            "Current Battery Service state:\n  AC powered: false\n  USB powered: true\n"
+            self.battery_text
+            or f"Current Battery Service state:\n  AC powered: false\n  USB powered: {usb}\n"
             f"  status: 2\n  level: {self.battery_percent}\n  scale: 100\n"
             f"  temperature: {round(self.body_c * 10)}\n  technology: Li-ion\n"
         )
@@ -285,11 +363,29 @@ class Phone:
             (folder / "cpuinfo_max_freq").write_text(f"{khz}\n")
             (folder / "scaling_governor").write_text(f"{governor}\n")
             (folder / "scaling_max_freq").write_text(f"{self.capped_khz.get(core, khz)}\n")
+            if core in self.text.capacity:
+                (folder.parent / "cpu_capacity").write_text(f"{self.text.capacity[core]}\n")
+            if core in self.offline:
+                shutil.rmtree(folder)
+        cores = sorted(set(self.text.core_khz) - set(self.offline))
+        online = self.root / "sys/devices/system/cpu/online"
+        online.write_text(",".join(map(str, cores)) + "\n")
+        if self.gauge:
+            folder = self.root / "sys/class/power_supply/battery"
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, value in zip(("current_now", "voltage_now"), self.gauge):
+                (folder / name).write_text(f"{value}\n")
         for index, (kind, thousandths) in enumerate(self.text.zones):
             folder = self.root / f"sys/class/thermal/thermal_zone{index}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "type").write_text(f"{kind}\n")
             (folder / "temp").write_text(f"{thousandths}\n")
         (self.root / "behaviour.json").write_text(
-            json.dumps({**self.behaviour, "abis": self.text.properties["ro.product.cpu.abilist"]})
+            json.dumps(
+                {
+                    **self.behaviour,
+                    "abis": self.text.properties["ro.product.cpu.abilist"],
+                    "executes": self.executes,
+                }
+            )
         )

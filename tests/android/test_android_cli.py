@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from loopback import write_program
+from loopback import write_app, write_program
 
 from android_bench import cli
 
@@ -59,7 +59,6 @@ def test_as_a_module():
         ["--delegate=cpu,tpu"],
         ["--cores=fast"],
         ["--cores=0"],
-        ["--format=float64"],
         ["--rounds=many"],
         ["--round=3"],
     ],
@@ -77,7 +76,12 @@ def test_flags_that_cannot_be_read(flags, capsys):
         ([], "expected either --model (repeatable) or --run_dir"),
         (["--model={model}", "--run_dir={folder}"], "expected either"),
         (["--model={folder}/none"], "No such file"),
-        (["--run_dir={folder}/none"], "is not a folder"),
+        (["--run_dir={folder}/none"], "found no folder"),
+        (["--model={model}", "--delegate=npu"], "benchmark_model has cpu, xnnpack, gpu"),
+        (["--model={model}", "--extra_flag=gpu"], "--extra_flag: expected NAME=VALUE"),
+        (["--model={model}", "--extra_flag=--num_runs=3"], "num_runs is set by --num_runs"),
+        (["--model={model}", "--benchmark_app={model}"], "expected one of --benchmark_binary"),
+        (["--model={model}", "--sustained=-1"], "--sustained: expected 0 or more"),
         (["--model={model}", "--benchmark_binary={model}"], "expected a program for Android"),
         (["--model={model}", "--rounds=0"], "--rounds: expected more than 0, found 0"),
         (["--model={model}", "--max_drift=-1"], "--max_drift: expected 0 or more"),
@@ -112,3 +116,27 @@ def test_connect(attach, capsys):
     _, serial = attach(connect=False)
     assert cli.main(["devices", f"--connect={serial}"]) == 0
     assert serial in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--litert_binary={program}", "--delegate=cpu"], "has xnnpack, gpu, npu; found cpu"),
+        (["--litert_binary={program}", "--profile"], "prints no table"),
+        (["--benchmark_app={app}", "--cores=big"], "cannot be bound to cores"),
+        (["--benchmark_app={app}", "--extra_flag=a=b c"], "takes no spaces"),
+        (["--benchmark_app={program}"], "expected an APK"),
+        (["--benchmark_app={folder}/none.apk"], "No such file"),
+        ([], "expected one of --benchmark_binary, --litert_binary and --benchmark_app"),
+    ],
+)
+def test_what_other_programs_cannot_do(tmp_path, capsys, flags, message):
+    names = {
+        "program": write_program(tmp_path / "program"),
+        "app": write_app(tmp_path / "app.apk"),
+        "folder": tmp_path,
+    }
+    flags = [flag.format(**names) for flag in flags]
+    model = write_model(tmp_path / "m.tflite")
+    assert cli.main(["run", f"--model={model}", *flags]) == cli.EXIT_USER_ERROR
+    assert message in capsys.readouterr().err

@@ -25,7 +25,7 @@ from android_bench.adb import (
     printable,
     quote,
 )
-from tff_autoprune.errors import UserError
+from android_bench.errors import UserError
 
 TRICKY = [
     "with space",

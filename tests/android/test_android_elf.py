@@ -10,7 +10,7 @@ import pytest
 from loopback import write_program
 
 from android_bench import elf
-from tff_autoprune.errors import UserError
+from android_bench.errors import UserError
 
 
 @pytest.mark.parametrize("abi", ["arm64-v8a", "armeabi-v7a", "x86_64"])
@@ -42,10 +42,10 @@ def test_programs_for_android_and_for_linux_are_told_apart(tmp_path):
         (b"#!/bin/sh\n" + bytes(60), "a script"),
         (b"<!doctype html>" + bytes(60), "a web page"),
         (b"PK\x03\x04" + bytes(60), "a zip archive"),
-        (b"\x7fELF", "starts with"),
+        (b"\x7fELF", "damaged"),
         (b"\x7fELF\x09\x01" + bytes(60), "damaged"),
-        (b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 1, 183) + bytes(60), "type 1"),
-        (b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 2, 21) + bytes(60), "machine 21"),
+        (b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 1, 183) + bytes(60), "ET_REL"),
+        (b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 2, 21) + bytes(60), "EM_PPC64"),
     ],
 )
 def test_what_is_no_program_for_android(tmp_path, content, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from android_bench import models
-from tff_autoprune.errors import UserError
+from android_bench.errors import UserError
 
 
 def write(path):

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from android_bench import parse
-from android_bench.parse import Delegation, ParseError
+from android_bench.delegation import Delegation
+from android_bench.parse import ParseError
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
@@ -115,7 +116,7 @@ def test_litert_report_in_milliseconds():
     assert run.inference.median_us == 462
     assert (run.memory_init_mb, run.memory_overall_mb) == (8.30, 9.12)
     assert run.peak_memory_mb == 14.06
-    assert run.delegations == (Delegation("XNNPACK", "partial"),)
+    assert run.execution.delegations == (Delegation("XNNPACK", "partial", 7, 9),)
 
 
 def test_litert_report_alone():
@@ -154,7 +155,7 @@ def test_litert_report_alone():
 )
 def test_what_became_of_a_delegate(line, expected):
     run = only_run(LOG.replace("Initialized session", f"{line}\nInitialized session"))
-    assert run.delegations == (expected,)
+    assert run.execution.delegations[-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -176,6 +177,14 @@ def test_memory_lines(line, expected):
 def test_flags_that_the_binary_ignored():
     run = only_run(LOG.replace("STARTING!\n", "STARTING!\nUnconsumed cmdline flags: --new=1\n"))
     assert run.unconsumed_flags == "--new=1"
+
+
+def test_summary_of_an_old_app_with_the_memory_behind_it():
+    line = "E tflite  : Average inference timings in us: Warmup: 9, Init: 4452, Inference: 13"
+    memory = "Overall max resident set size = 4.1 MB, total malloc-ed size = 0 MB"
+    counts = "count=1 curr=9\n\ncount=50 first=9 curr=9 min=9 max=19 avg=13 std=8\n"
+    run = only_run(f"{counts}{line}{memory}\n")
+    assert (run.complete, run.inference_us, run.errors) == (True, 13, ())
 
 
 def test_two_runs_in_one_log():

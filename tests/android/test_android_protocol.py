@@ -14,7 +14,7 @@ import time
 import pandas as pd
 import pytest
 from conftest import QUICK
-from loopback import write_program
+from loopback import write_app, write_program
 from phone_double import MODERN, OLD
 
 from android_bench import cli
@@ -35,7 +35,8 @@ def test_full_run_of_a_training_run(attach, program, models, tmp_path, capsys):
     phone, serial = attach()
     out = tmp_path / "out"
     where = [f"--benchmark_binary={program}", f"--run_dir={models.parent}", f"--out={out}"]
-    code = cli.main(["run", *where, "--profile", *QUICK, "--delegate=cpu,xnnpack"])
+    how = [*QUICK, "--rounds=6", "--delegate=cpu,xnnpack"]
+    code = cli.main(["run", *where, "--profile", *how])
     printed = capsys.readouterr().out
     assert code == 0, printed
     value = result_of(out, serial)
@@ -43,11 +44,16 @@ def test_full_run_of_a_training_run(attach, program, models, tmp_path, capsys):
     assert value["stopped"] is None
     assert [m["label"] for m in value["models"]] == ["dense.float32", "pruned.float32"]
     # Every pair was measured in every round, and its outputs were compared.
-    assert len(value["measurements"]) == 3 * 2 * 2
+    assert len(value["measurements"]) == 6 * 2 * 2
     assert all(not m["reasons"] for m in value["measurements"])
     assert all(c["outputs"]["match"] for c in value["checks"])
     assert len(value["speedups"]) == 2
     assert all(s["low"] <= s["speedup"] <= s["high"] for s in value["speedups"])
+    compared = pd.read_csv(out / "operators.csv")
+    assert set(compared["node_type"]) >= {"CONV_2D", "FULLY_CONNECTED"}
+    assert set(compared["baseline"]) == {"dense.float32"}
+    both = compared.dropna(subset=["baseline_ms", "model_ms"])
+    assert len(both) == len(compared), "dense and pruned have the same layers"
     assert {p["model"] for p in value["profiles"]} == {"dense.float32", "pruned.float32"}
     assert all("CONV_2D" in {o["node_type"] for o in p["operators"]} for p in value["profiles"])
     assert all(c["peak_memory_mb"] > 0 for c in value["checks"])
@@ -55,7 +61,9 @@ def test_full_run_of_a_training_run(attach, program, models, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert "Not a phone: loopback double" in page
     table = pd.read_csv(out / "measurements.csv")
-    assert len(table) == 12 and table["valid"].all()
+    assert len(table) == 24 and table["valid"].all()
+    assert (table["peak_memory_mb"] > 0).all()
+    assert set(table["ran_on"]) == {"CPU", "XNNPACK, all"}
     assert set(table["backend"]) == {"loopback double"}
     assert table["median_us"].isna().all(), "no percentile that the binary did not print"
     assert set(phone.masks) == {"c0"}, "the fastest cluster"
@@ -74,6 +82,7 @@ def test_old_device_without_shell_v2(attach, program, run_cli):
     code, _, _, out = run_cli("--cores=all", "--delegate=cpu", quick=ONE_ROUND)
     assert code == cli.EXIT_INVALID
     assert result_of(out, serial)["checks"][0]["reasons"] == ["exit code 3"]
+    assert list((out / serial.replace(":", "_")).glob("earlier-*")), "the first session's"
     assert phone.leftovers == []
 
 
@@ -183,9 +192,9 @@ def test_run_that_hangs(attach, run_cli):
 def test_full_disk(attach, run_cli, attribute, amount, message):
     phone, _ = attach()
     setattr(phone, attribute, amount)
-    code, _, error, _ = run_cli("--force", quick=ONE_ROUND)
-    assert code == cli.EXIT_USER_ERROR
-    assert message in error
+    code, printed, error, _ = run_cli("--force", quick=ONE_ROUND)
+    assert code == (cli.EXIT_USER_ERROR if attribute == "free_bytes" else cli.EXIT_INVALID)
+    assert message in error + printed
     assert phone.leftovers == []
 
 
@@ -252,7 +261,6 @@ def test_unfit_devices_are_refused(attach, run_cli, attribute, value, reason):
             (),
             "not a known format of this line: 'Inference timings in ms: Init: 1'",
         ),
-        ({"slow_down": {"5": 1e4}}, ("--rounds=2", "--max_drift=100"), "slower than its fastest"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -267,19 +275,22 @@ def test_what_makes_a_run_invalid(attach, run_cli, behaviour, flags, reason):
     assert phone.leftovers == []
 
 
-def test_binary_that_cannot_write_outputs(attach, run_cli):
-    _, serial = attach(no_output_flag=True)
+@pytest.mark.parametrize("names", [["output_filepath"], ["input_layer_value_files"]])
+def test_binary_that_cannot_write_outputs(attach, run_cli, names):
+    _, serial = attach(unknown=names)
     code, _, _, out = run_cli(quick=ONE_ROUND)
     assert code == 0, "an old binary is slower to trust, not wrong"
     check = result_of(out, serial)["checks"][0]
     assert check["outputs"]["compared"] is False
     assert (
         check["outputs"]["detail"]
-        == "not compared: this binary does not take inputs or write outputs"
+        == "not compared: this program does not take inputs or write outputs"
     )
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_interrupted(attach, program, models, tmp_path, number, code):
     phone, serial = attach()
     command = [sys.executable, "-m", "android_bench", "run", f"--benchmark_binary={program}"]
@@ -332,3 +343,223 @@ def test_no_device_can_pass_as_another(attach, adb_server, capsys):
     attach(type(MODERN)(**{**MODERN.__dict__, "properties": text}))
     cli.main(["devices"])
     assert "ready (loopback double)" in capsys.readouterr().out
+
+
+CASES = pathlib.Path(__file__).parent / "fixtures/cases"
+
+
+def test_one_odd_model_does_not_take_the_others_with_it(attach, program, tmp_path, capsys):
+    """Dynamic shapes, Select ops, and 20 inputs, whose command is longer than old phones take."""
+    _, serial = attach(OLD)
+    write_program(program, "armeabi-v7a")
+    out = tmp_path / "out"
+    flags = [f"--model={CASES / name}.tflite" for name in ("states20", "dynamic", "flex")]
+    where = [f"--benchmark_binary={program}", f"--out={out}", "--cores=all"]
+    assert cli.main(["run", *where, *flags, *ONE_ROUND]) == cli.EXIT_INVALID
+    capsys.readouterr()
+    states, dynamic, flex = result_of(out, serial)["checks"]
+    assert states["outputs"]["match"] and not states["reasons"]
+    assert "the model needs one fixed shape" in dynamic["reasons"][0]
+    assert flex["outputs"]["compared"] is False
+    assert "take the _plus_flex build" in flex["reasons"][0]
+    latencies = [row["latency_us"] is not None for row in result_of(out, serial)["summary"]]
+    assert latencies == [True, False, False]
+
+
+@pytest.mark.parametrize("names", [("m" * 240, "n" * 240), ("模" * 70, "型" * 70), ("m-1", "m_1")])
+def test_long_and_similar_names(attach, program, models, tmp_path, capsys, names):
+    _, serial = attach()
+    out = tmp_path / "out"
+    for name, model in zip(names, ("dense", "pruned")):
+        shutil.copy(models / f"{model}.float32.tflite", tmp_path / f"{name}.tflite")
+    flags = [f"--model={tmp_path / name}.tflite" for name in names]
+    code = cli.main(["run", f"--benchmark_binary={program}", f"--out={out}", *flags, *ONE_ROUND])
+    assert code == 0, capsys.readouterr().out
+    value = result_of(out, serial)
+    logs = [run["log"] for run in value["checks"] + value["measurements"]]
+    assert len(set(logs)) == 4
+    assert all((out / serial.replace(":", "_") / log).is_file() for log in logs)
+
+
+def test_session_that_is_lost_at_once_shows_no_earlier_result(attach, adb_server, run_cli):
+    phone, serial = attach()
+    code, _, _, out = run_cli(quick=ONE_ROUND)
+    assert code == 0
+    phone.behaviour.update(unplug_at_run=5, hang_at_run=5, comes_back=True)
+    code, printed, _, _ = run_cli(quick=ONE_ROUND)
+    assert code == cli.EXIT_INVALID
+    assert "stopped: " in printed and " ms" not in printed.split("backend")[1]
+    value = result_of(out, serial)
+    assert (value["checks"], value["measurements"]) == ([], [])
+    assert "connection ended" in value["stopped"]
+    (earlier,) = (out / serial.replace(":", "_")).glob("earlier-*")
+    assert len(json.loads((earlier / "result.json").read_text())["measurements"]) == 2
+
+
+def test_other_devices_are_measured_although_one_is_lost_at_once(attach, run_cli):
+    attach(unplug_at_run=1, hang_at_run=1)
+    _, good = attach()
+    code, _, _, out = run_cli("--all", quick=ONE_ROUND)
+    assert code == cli.EXIT_INVALID
+    assert len(result_of(out, good)["measurements"]) == 2
+
+
+def test_old_binary_that_knows_no_escapes(attach, run_cli):
+    _, serial = attach(no_escape=True)
+    code, printed, _, out = run_cli(quick=ONE_ROUND)
+    assert code == 0, printed
+    for check in result_of(out, serial)["checks"]:
+        assert check["outputs"]["compared"] is False and not check["reasons"]
+        assert "more than one delimiter" in check["outputs"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "case, code, words",
+    [
+        ("page16k_old_binary.txt", 134, "built for 4 KB pages, the phone has 16 KB pages"),
+        ("mtk_neuron4_failed.txt", 1, "the delegate's library cannot be opened"),
+    ],
+)
+def test_the_programs_own_last_words(attach, run_cli, case, code, words):
+    text = (CASES / case).read_text()
+    attach(print=text, exit_code=code)
+    exit_code, printed, _, _ = run_cli(quick=ONE_ROUND)
+    assert exit_code == cli.EXIT_INVALID
+    assert f"exit code {code}: " in printed and words in printed
+
+
+def test_shell_that_may_not_execute(attach, run_cli):
+    phone, _ = attach()
+    phone.executes = False
+    code, printed, _, _ = run_cli(quick=ONE_ROUND)
+    assert code == cli.EXIT_INVALID
+    assert "can't execute: Permission denied (this phone's shell may not execute" in printed
+
+
+@pytest.mark.parametrize(
+    "case, delegate, ran_on, remark",
+    [
+        ("gpu_opencl_to_opengl.txt", "gpu", "GPU (OpenGL, because OpenCL failed)", "OpenGL ran"),
+        ("tf41977_immutable_but_completes.txt", "xnnpack", "XNNPACK, all", "is disallowed when"),
+    ],
+)
+def test_what_really_ran_is_said(attach, run_cli, case, delegate, ran_on, remark):
+    attach(print=(CASES / case).read_text(), print_from=3)  # After the checks.
+    code, printed, _, out = run_cli(f"--delegate={delegate}", quick=ONE_ROUND)
+    assert code == 0, printed
+    table = pd.read_csv(out / "measurements.csv")
+    assert table["ran_on"].str.startswith(ran_on).all()
+    assert table["remarks"].str.contains(remark, regex=False).all()
+    assert ran_on in printed and remark in printed
+
+
+def test_flags_that_are_passed_on(attach, run_cli):
+    phone, _ = attach()
+    code, printed, _, _ = run_cli(
+        "--extra_flag=gpu_backend=cl",
+        "--extra_flag=--use_sl=it's",
+        "--delegate=gpu",
+        quick=ONE_ROUND,
+    )
+    assert code == cli.EXIT_INVALID, "the double does not know the second"
+    assert "does not know --use_sl=it's" in printed
+    assert all("--gpu_backend=cl" in run for run in phone.benchmark_runs)
+
+
+def test_external_delegate(attach, run_cli):
+    attach()
+    flag = "--extra_flag=external_delegate_path=/vendor/lib64/libQnnTFLiteDelegate.so"
+    code, printed, _, _ = run_cli("--delegate=external", flag, quick=ONE_ROUND)
+    assert code == 0 and "EXTERNAL, all" in printed
+    code, printed, _, _ = run_cli("--delegate=external", quick=ONE_ROUND)
+    assert code == cli.EXIT_INVALID
+    assert "does not say that a delegate other than XNNPACK took the model" in printed
+
+
+def test_training_signature(attach, program, trainers, tmp_path, capsys):
+    phone, _ = attach()
+    flags = [f"--model={trainers / name}.tflite" for name in ("dense", "pruned")]
+    where = ["run", f"--benchmark_binary={program}", f"--out={tmp_path / 'out'}", *flags]
+    assert cli.main([*where, "--signature=train", *ONE_ROUND]) == 0
+    capsys.readouterr()
+    assert all("--signature_to_run_for=train" in run for run in phone.benchmark_runs)
+    table = pd.read_csv(tmp_path / "out/measurements.csv")
+    assert set(table["signature"]) == {"train"} and table["valid"].all()
+    assert cli.main([*where, "--signature=no_such", *ONE_ROUND]) == cli.EXIT_INVALID
+    assert "the model has no such --signature" in capsys.readouterr().out
+    phone.behaviour["unknown"] = ["signature_to_run_for"]
+    assert cli.main([*where, "--signature=train", *ONE_ROUND]) == cli.EXIT_INVALID
+    assert "does not know --signature_to_run_for=train" in capsys.readouterr().out
+
+
+def test_litert(attach, models, tmp_path, capsys):
+    _, serial = attach()
+    program = write_program(tmp_path / "litert", name="benchmark_litert_model")
+    where = [f"--litert_binary={program}", f"--run_dir={models.parent}"]
+    where.append(f"--out={tmp_path / 'out'}")
+    code = cli.main(["run", *where, *ONE_ROUND, "--delegate=xnnpack,gpu"])
+    assert code == 0, capsys.readouterr().out
+    value = result_of(tmp_path / "out", serial)
+    assert value["program"]["tool"] == "benchmark_litert_model"
+    assert all("takes no inputs" in check["outputs"]["detail"] for check in value["checks"])
+
+
+def test_benchmark_app(attach, models, tmp_path, capsys):
+    phone, serial = attach()
+    app = write_app(tmp_path / "benchmark.apk")
+    where = [f"--benchmark_app={app}", f"--run_dir={models.parent}", f"--out={tmp_path / 'out'}"]
+    code = cli.main(["run", *where, *ONE_ROUND])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    value = result_of(tmp_path / "out", serial)
+    assert value["program"]["tool"] == "benchmark app" and "benchmark app" in printed
+    assert [m["configuration"]["cores"] for m in value["measurements"]] == ["all", "all"]
+    assert all(not m["reasons"] for m in value["measurements"])
+    assert not phone.installed and phone.leftovers == [], "as it was before"
+    phone.behaviour["drop_summary"] = True
+    assert cli.main(["run", *where, *ONE_ROUND]) == cli.EXIT_INVALID
+    assert "INVALID: exit code 1" in capsys.readouterr().out
+
+
+def test_sustained_run(attach, run_cli):
+    # A check and a round; then three starts as fast as ever, and the rest a hundred times slower.
+    _, serial = attach(slow_down={str(number): 100.0 for number in range(6, 200)})
+    code, printed, _, out = run_cli("--sustained=0.01", quick=ONE_ROUND, files=("dense",))
+    assert code == 0, printed
+    (run,) = result_of(out, serial)["sustained"]
+    assert len(run["points"]) >= 6 and run["reasons"] == []
+    assert run["throttled_after_s"] == run["points"][3]["at_s"] and run["slowdown"] > 1.1
+    assert "without a pause; throttled after" in printed
+    table = pd.read_csv(out / "sustained.csv")
+    assert len(table) == len(run["points"]) and set(table["backend"]) == {"loopback double"}
+    assert (out / "plots/sustained.png").exists()
+
+
+@pytest.mark.parametrize(
+    "charging, gauge, words",
+    [
+        (True, (300_000, 4_000_000), "no estimate while the phone is charged"),
+        (False, None, "does not tell current and voltage"),
+        (False, (300_000, 4_000_000), "power while running was not above idle power"),
+    ],
+)
+def test_energy_where_there_is_no_estimate(attach, run_cli, charging, gauge, words):
+    phone, serial = attach()
+    phone.charging, phone.gauge = charging, gauge
+    code, printed, _, out = run_cli("--energy", quick=ONE_ROUND, files=("dense",))
+    assert code == 0, printed
+    assert words in result_of(out, serial)["energy"][0]["reasons"][0]
+    assert words in printed and phone.leftovers == []
+
+
+def test_devices_that_cannot_be_bound_or_are_booting(attach, run_cli, capsys):
+    phone, _ = attach()
+    phone.offline = (6, 7)
+    code, _, error, _ = run_cli(quick=ONE_ROUND)
+    assert code == cli.EXIT_USER_ERROR and "cores 6, 7 are switched off" in error
+    phone.offline, phone.booted = (), False
+    code, _, error, _ = run_cli(quick=ONE_ROUND)
+    assert code == cli.EXIT_USER_ERROR and "still booting" in error
+    assert cli.main(["devices"]) == 0
+    printed = capsys.readouterr().out
+    assert "still booting" in printed and "ready" not in printed

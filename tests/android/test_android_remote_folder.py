@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 from phone_double import MODERN, OLD
 
-from android_bench import remote_folder
+from android_bench import remote_folder, session_lock
 from android_bench.adb import AdbError, AdbTimeout, DeviceConnection
-from tff_autoprune.errors import UserError
+from android_bench.errors import UserError
 
 
 @pytest.fixture(params=[MODERN, OLD], ids=["sha256sum", "pulled back"])
@@ -75,28 +77,62 @@ def test_what_hangs_is_ended(phone_and_connection, tmp_path):
         assert phone.ends_within(10), "it would go on on the device"
 
 
-def test_leftovers_of_a_killed_run_are_removed_by_the_next(phone_and_connection):
+def test_leftovers_of_a_killed_session_are_removed_at_once(phone_and_connection):
     phone, connection = phone_and_connection
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    with remote_folder.private_folder(connection) as folder:
-        name = folder.path.rsplit("/", 1)[1].replace(f"-{os.getpid()}-", f"-{gone.pid}-")
-    (phone.tmp / name).mkdir()
-    other_computers = phone.tmp / "android_bench-01234567-1-01234567"
-    other_computers.mkdir()
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from android_bench.adb import Adb, DeviceConnection, find_adb\n"
+        "from android_bench.remote_folder import private_folder\n"
+        "with private_folder(DeviceConnection(Adb(find_adb()), sys.argv[2])):\n"
+        "    os._exit(0)\n"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", script, root, connection.serial], check=True)
+    (left,) = phone.leftovers
+    token = left.removeprefix("android_bench-")
     with remote_folder.private_folder(connection):
-        assert name not in phone.leftovers
-    assert phone.leftovers == [other_computers.name], "not ours to remove"
+        assert left not in phone.leftovers
+    assert phone.leftovers == []
+    assert not session_lock._lock_file(token).exists()
 
 
-def test_two_runs_on_one_device_are_refused(phone_and_connection):
+def test_two_sessions_of_one_computer_are_refused(phone_and_connection):
     phone, connection = phone_and_connection
-    with remote_folder.private_folder(connection) as folder:
-        name = folder.path.rsplit("/", 1)[1].replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
-    (phone.tmp / name).mkdir()
     with (
-        pytest.raises(UserError, match="measuring on this device already"),
+        remote_folder.private_folder(connection),
+        pytest.raises(UserError, match="another android_bench is measuring on this device"),
         remote_folder.private_folder(connection),
     ):
         pass
-    assert phone.leftovers == [name]
+    assert phone.leftovers == []
+
+
+@pytest.mark.parametrize("seconds, refused", [(100, True), (-1, False)])
+def test_sessions_of_other_computers(phone_and_connection, seconds, refused):
+    """Their processes are not ours to see, whatever the computers are called."""
+    phone, connection = phone_and_connection
+    folder = phone.tmp / "android_bench-0123456789abcdef"
+    folder.mkdir()
+    (folder / "in_use_until").write_text(f"{round(time.time()) + seconds}\n")
+    other = phone.tmp / "android_bench-notes"
+    other.mkdir()
+    if refused:
+        with (
+            pytest.raises(UserError, match=r"for the next \d+ s at least"),
+            remote_folder.private_folder(connection),
+        ):
+            pass
+        assert folder.exists()
+    else:
+        with remote_folder.private_folder(connection):
+            assert not folder.exists(), "its time is up"
+    assert other.exists(), "not ours to remove"
+
+
+def test_a_session_says_how_long_it_goes_on(phone_and_connection):
+    phone, connection = phone_and_connection
+    with remote_folder.private_folder(connection) as folder:
+        until = phone.to_host_path(folder.path) / "in_use_until"
+        folder.keep(1000)
+        left = int(until.read_text()) - time.time()
+        assert 1000 < left <= 1000 + session_lock.SPARE_S

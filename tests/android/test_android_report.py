@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from android_bench import device, report, results
+from android_bench.delegation import Delegation, Execution
+from android_bench.errors import UserError
 from android_bench.outputs import Comparison
-from android_bench.parse import BenchmarkRun, Delegation, Statistics
+from android_bench.parse import BenchmarkRun, Statistics
 from android_bench.plan import Configuration, Settings
 from android_bench.profile_table import OperatorTime
-from android_bench.results import Check, Measurement, Profile, Session
-from tff_autoprune.errors import UserError
+from android_bench.records import Check, Measurement, Profile, Session
 
 CONFIGURATION = Configuration(1, "xnnpack", "big")
 
@@ -30,13 +31,16 @@ def run_of(mean_us, median_us=None):
             50, mean_us, mean_us, 0.9 * mean_us, 2 * mean_us, mean_us, 1.0, median_us=median_us
         ),
         memory_overall_mb=5.0,
-        delegations=(Delegation("XNNPACK", "complete"),),
+        execution=Execution((Delegation("XNNPACK", "complete", 5, 5),)),
     )
 
 
 def session_of(times, model="Pixel 6", serial="S1", backend="phone", medians=False, **changes):
     """A session with the given times in us: {label: [one per round]}."""
-    info = device.parse_info(serial, f"ro.product.manufacturer=Google\nro.product.model={model}\n")
+    info = device.parse_info(
+        serial,
+        f"ro.product.manufacturer=Google\nro.product.model={model}\nsys.boot_completed=1\n",
+    )
     rounds = max(map(len, times.values()))
     session = Session(
         created="2024-05-01T10:00:00+00:00",
@@ -44,7 +48,12 @@ def session_of(times, model="Pixel 6", serial="S1", backend="phone", medians=Fal
         adb="1.0.41",
         host={},
         device=dataclasses.replace(info, backend=backend),
-        binary={"name": "benchmark_model", "abi": "arm64-v8a", "sha256": "0" * 64},
+        program={
+            "name": "benchmark_model",
+            "tool": "benchmark_model",
+            "abi": "arm64-v8a",
+            "sha256": "0" * 64,
+        },
         models=[
             {"label": label, "name": label, "sha256": "0" * 64, "size_bytes": 1000 * len(label)}
             for label in times
@@ -64,17 +73,21 @@ def session_of(times, model="Pixel 6", serial="S1", backend="phone", medians=Fal
 
 
 def test_round_trip(tmp_path):
-    session = session_of({"dense": [200.0, 202.0, 204.0], "pruned": [100.0, 101.0, 102.0]})
+    times = [200.0, 202.0, 204.0, 202.0, 200.0, 204.0]
+    session = session_of({"dense": times, "pruned": [time / 2 for time in times]})
     written = results.write(session, tmp_path)
     value = results.read(tmp_path / "result.json")
     assert value == json.loads(json.dumps(written))
-    assert (value["schema"], value["schema_version"]) == ("android_bench.result", 1)
+    assert (value["schema"], value["schema_version"]) == ("android_bench.result", 2)
     (speedup,) = value["speedups"]
     assert (speedup["model"], speedup["baseline"]) == ("pruned", "dense")
-    assert (speedup["speedup"], speedup["low"], speedup["high"]) == (2, 2, 2)
+    assert [speedup[key] for key in ("speedup", "low", "high")] == pytest.approx([2, 2, 2])
     assert [row["latency_us"] for row in value["summary"]] == [202, 101]
     table = pd.read_csv(tmp_path / "measurements.csv")
-    assert list(table["mean_us"]) == [200, 202, 204, 100, 101, 102]
+    assert list(table["mean_us"]) == times + [time / 2 for time in times]
+    assert set(table["peak_memory_mb"]) == {9.0} and set(table["ran_on"]) == {
+        "XNNPACK, 5 of 5 nodes"
+    }
     assert table["valid"].all() and table["why_invalid"].isna().all()
 
 
@@ -99,7 +112,7 @@ def test_drift_is_marked_for_each_model_by_itself():
     assert wrong == [("dense", 3)]
     (speedup,) = results.speedups(session)
     assert speedup["rounds"] == 2, "only rounds in which both are valid"
-    assert speedup["verdict"] == "too few rounds for an interval"
+    assert speedup["verdict"] == "too few rounds for an interval (2, at least 6)"
 
 
 def test_no_figure_without_a_majority_of_valid_rounds():
@@ -120,7 +133,7 @@ def test_no_figure_without_a_majority_of_valid_rounds():
         ("{", "found"),
         ('{"a": 1}', "found other JSON"),
         ("[]", "found other JSON"),
-        ('{"schema": "android_bench.result", "schema_version": 2}', "found 2"),
+        ('{"schema": "android_bench.result", "schema_version": 1}', "found 1"),
     ],
 )
 def test_what_is_no_result(tmp_path, content, message):

@@ -7,13 +7,16 @@ import dataclasses
 import pytest
 
 from android_bench import device, validity
+from android_bench.delegation import Delegation, Execution
 from android_bench.device import DeviceState
-from android_bench.parse import BenchmarkRun, Delegation, Statistics
+from android_bench.parse import BenchmarkRun, Statistics
 from android_bench.plan import Configuration, Settings
+from android_bench.tools import ANY_OTHER, BENCHMARK_MODEL, logged_name
 
 INFO = device.parse_info(
     "S",
-    "ro.product.model=P\n" + "".join(f"cpu {c} {k} schedutil\n" for c, k in ((0, 1000), (1, 2000))),
+    "ro.product.model=P\nsys.boot_completed=1\n"
+    + "".join(f"cpu {c} {k} schedutil -\n" for c, k in ((0, 1000), (1, 2000))),
 )
 SETTINGS = Settings((Configuration(1, "xnnpack", "all"),))
 GOOD = DeviceState(
@@ -30,7 +33,7 @@ RUN = BenchmarkRun(
     complete=True,
     inference_us=100.0,
     inference=Statistics(50, 1.0, 1.0, 90.0, 120.0, 100.0, 5.0),
-    delegations=(Delegation("XNNPACK", "complete"),),
+    execution=Execution((Delegation("XNNPACK", "complete"),)),
 )
 
 
@@ -71,15 +74,16 @@ def test_a_cap_on_cores_that_are_not_used_does_not_matter():
 
 
 def test_a_governor_that_holds_cores_down():
-    slow = device.parse_info("S", "ro.product.model=P\ncpu 0 1000 powersave\n")
+    text = "ro.product.model=P\nsys.boot_completed=1\ncpu 0 1000 powersave -\n"
+    slow = device.parse_info("S", text)
     (found,) = validity.preflight(slow, GOOD, SETTINGS, (0,), need_kib=1)
     assert "powersave" in found
 
 
 def test_a_good_run():
-    assert validity.run(RUN, 0, "xnnpack", 50) == []
+    assert validity.run(RUN, 0, "", "XNNPACK", 50) == []
     more = dataclasses.replace(RUN, inference=dataclasses.replace(RUN.inference, count=900))
-    assert validity.run(more, 0, "xnnpack", 50) == [], "the binary may make more runs"
+    assert validity.run(more, 0, "", "XNNPACK", 50) == [], "the binary may make more runs"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_a_good_run():
             "exit code 1: Failed to load model",
         ),
         (
-            dataclasses.replace(RUN, delegations=(Delegation("XNNPACK", "none"),)),
+            dataclasses.replace(RUN, execution=Execution((Delegation("XNNPACK", "none"),))),
             0,
             "xnnpack",
             "fell back to the CPU",
@@ -118,15 +122,37 @@ def test_a_good_run():
     ],
 )
 def test_a_bad_run(run, code, delegate, reason):
-    (found,) = validity.run(run, code, delegate, 50)
+    text = "\n".join(run.errors) if run else ""
+    (found,) = validity.run(run, code, text, logged_name(BENCHMARK_MODEL, delegate, ()), 50)
     assert reason in found
 
 
-def test_partial_delegation():
-    partial = dataclasses.replace(RUN, delegations=(Delegation("GPU", "partial"),))
-    assert validity.run(partial, 0, "gpu", 50) == [], "valid, but said"
-    assert validity.is_partial(partial, "gpu")
-    assert not validity.is_partial(RUN, "xnnpack")
+def test_any_delegate_but_the_default_one():
+    npu = dataclasses.replace(RUN, execution=Execution((Delegation("TFLITEQNN", "partial"),)))
+    assert validity.run(npu, 0, "", ANY_OTHER, 50) == []
+    (found,) = validity.run(RUN, 0, "", ANY_OTHER, 50)
+    assert "does not say that a delegate other than XNNPACK took the model" in found
+
+
+def test_remarks_about_a_valid_run():
+    execution = Execution((Delegation("GPU", "partial", 3, 9),), "OpenGL", "OpenCL")
+    run = dataclasses.replace(RUN, execution=execution, errors=("ModifyGraph is disallowed.",))
+    assert validity.run(run, 0, "", "GPU", 50) == [], "valid, but said"
+    assert validity.remarks(run) == [
+        "an error in a completed run: ModifyGraph is disallowed.",
+        "GPU took only a part of the model",
+        "OpenGL ran, because OpenCL failed",
+    ]
+    assert str(execution) == "GPU (OpenGL, because OpenCL failed), 3 of 9 nodes"
+    assert validity.remarks(RUN) == []
+
+
+def test_cores_that_are_switched_off():
+    off = dataclasses.replace(GOOD, online=(0,))
+    assert validity.preflight(INFO, off, SETTINGS, (1,), need_kib=1) == ["cores 1 are switched off"]
+    on = dataclasses.replace(GOOD, online=(0, 1))
+    assert validity.throttling(INFO, on, off, (0, 1)) == ["cores 1 are switched off"]
+    assert validity.throttling(INFO, on, off, (0,)) == []
 
 
 def test_throttling_during_a_run():
@@ -141,12 +167,22 @@ def test_throttling_during_a_run():
     "latencies, wrong",
     [
         ([10.0, 10.5, 10.9], []),
-        ([10.0, 10.5, 11.1], [2]),
-        # Half of the session throttled: the slow half goes, although it has the median.
-        ([10.0, 10.1, 13.0, 13.1, 13.2], [2, 3, 4]),
+        ([10.0, 10.1, 9.9, 10.0, 11.5], [4]),
+        # A fast round does not make the others slow.
+        ([10.0, 10.1, 8.0, 10.0, 10.2], []),
+        # Within the scatter.
+        ([8.0, 9.0, 10.0, 11.0, 12.0], []),
+        ([10.0, 10.1, 10.0, 10.2, 13.0, 13.1, 13.2], [4, 5, 6]),
         ([], []),
     ],
 )
 def test_drift(latencies, wrong):
     reasons = validity.drift(latencies, 0.10)
     assert [i for i, reason in enumerate(reasons) if reason] == wrong
+
+
+def test_trend():
+    assert validity.trend([10.0, 10.1, 9.9, 10.2, 10.0, 10.1], 0.10) is None
+    slower = validity.trend([10.0, 10.1, 13.0, 13.1, 13.2], 0.10)
+    assert slower == "its second half is 31 % slower than its first"
+    assert validity.trend([10.0, 20.0], 0.10) is None, "too few to say"

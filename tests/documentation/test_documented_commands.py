@@ -28,6 +28,8 @@ def _script_commands():
             words = shlex.split(line, comments=True)
             if len(words) > 1 and words[0] == "python" and words[1].startswith("scripts/"):
                 found[" ".join(words[1:])] = words[1:]
+            if len(words) > 1 and words[0] == "tff-autoprune":
+                found[" ".join(words)] = ["-m", "tff_autoprune", *words[1:]]
     return list(found.values())
 
 

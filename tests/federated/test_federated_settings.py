@@ -23,7 +23,7 @@ from tff_autoprune.federated import privacy
         ({"server_learning_rate": True}, r"federated.server_learning_rate: .*found True"),
         ({"client_weighting": "size"}, r"federated.client_weighting: .*found 'size'"),
         ({"batch_norm": "ignore"}, r"federated.batch_norm: .*found 'ignore'"),
-        ({"rounds": 0}, r"federated.rounds: expected a number > 0, found 0"),
+        ({"rounds": 0}, r"federated.rounds: expected an integer > 0, found 0"),
     ],
 )
 def test_a_wrong_setting_is_named(fields, message):

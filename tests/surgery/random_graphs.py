@@ -603,6 +603,8 @@ def computed_sizes(g, a, b, c):
         lambda: _with_shape(tf.concat([x, tf.zeros([s[0], s[1], s[2], 2])], -1), h, w, n + 2),
         lambda: x + _with_shape(tf.zeros(tf.shape(x)), h, w, n),
         lambda: _with_shape(tf.transpose(x, [0, 2, 1, tf.rank(x) - 1]), w, h, n),
+        lambda: x * tf.reduce_max(x, axis=tf.rank(x) - 1 - c % 3, keepdims=True),
+        lambda: _with_shape(tf.concat([x, x], tf.rank(x) - 1), h, w, 2 * n),
     ]  # fmt: skip
     return x, makers[b % len(makers)]()
 

@@ -315,6 +315,11 @@ class OwnBlock(tf.keras.Sequential):
         return 2 * super().call(inputs, training=training)
 
 
+class OwnWrapper(L.TimeDistributed):
+    def __init__(self, units, **kwargs):
+        super().__init__(L.Dense(units), **kwargs)
+
+
 class Told(tf.keras.regularizers.Regularizer):
     def __call__(self, x):
         return tf.reduce_sum(x)
@@ -328,15 +333,17 @@ class Told(tf.keras.regularizers.Regularizer):
         lambda: Scaled(np.ones(6, np.float32), name="culprit"),
         lambda: OwnBlock(6, name="culprit"),
         lambda: L.Dense(6, kernel_regularizer=Told(), name="culprit"),
+        lambda: OwnWrapper(6, name="culprit"),
         lambda: L.Dense(
             6, kernel_initializer=lambda shape, dtype=None: tf.ones([6, 6]), name="culprit"
         ),
     ],
 )
 def test_what_cannot_be_made_again_is_refused_at_planning_by_name(make):
-    i = L.Input((3,))
+    culprit = make()
+    i = L.Input((4, 3) if isinstance(culprit, OwnWrapper) else (3,))
     x = L.Dense(6, name="before")(i)
-    model = tf.keras.Model(i, L.Dense(2)(L.Dense(5, name="free")(make()(x))))
+    model = tf.keras.Model(i, L.Dense(2)(L.Dense(5, name="free")(culprit(x))))
     groups = [group.name for group in surgery.find_filter_groups(model) if group.prunable]
     with pytest.raises(UserError, match="'culprit'"):
         surgery.plan_removal(model, {name: [0] for name in groups})

@@ -55,6 +55,8 @@ def main(argv: Sequence[str]) -> None:
         runs.insert(0, pathlib.Path(_RUN_DIR.value))
     if not runs:
         raise UserError("report: name at least one run directory, e.g. runs/demo.")
+    if _OUT.value and len(runs) == 1:
+        raise UserError("--out: expected several runs to compare, found one.")
     if _PEOPLE.value and not _DENSE.value:
         raise UserError("--people: give --dense as well, the run to compare with.")
     dense = pathlib.Path(_DENSE.value) if _DENSE.value else None

@@ -63,6 +63,10 @@ def main(argv: Sequence[str]) -> None:
     tls_files = (_TLS_CA.value, _TLS_CERTIFICATE.value, _TLS_KEY.value)
     if any(tls_files) and not all(tls_files):
         raise UserError("--tls_ca, --tls_certificate and --tls_key must be given together.")
+    if any(tls_files) and not _WORKERS.value:
+        raise UserError("--tls_ca, --tls_certificate, --tls_key: expected --workers with them.")
+    if _RESUME.value and _OVERWRITE.value:
+        raise UserError("--resume and --overwrite: expected one of them, found both.")
     from tff_autoprune import program, runtime
     from tff_autoprune.runtime import remote
 

@@ -139,9 +139,12 @@ def _work(model: tf.keras.Model) -> dict[str, float]:
 
 def _operators(path: str) -> tuple[list[dict[str, Any]], float]:
     """Returns the first model's operators, and its latency in milliseconds."""
-    from android_bench import results
+    from android_bench import errors, results
 
-    value = results.read(pathlib.Path(path))
+    try:
+        value = results.read(pathlib.Path(path))
+    except errors.UserError as error:
+        raise UserError(str(error)) from error
     label = value["models"][0]["label"]
     profiles = [
         (profile["configuration"], operators)

@@ -100,6 +100,24 @@ class Call:
         """Returns an integer argument of an operator; see `traced_tensor.numbers`."""
         return numbers(self.argument(name, default))
 
+    def axes(self, tensor: TracedTensor, default: Any = None) -> list[int]:
+        """Returns the operator's argument `axis`, counted from the front.
+
+        Args:
+          tensor: The tensor whose axes are meant.
+          default: The value of the argument if it is not given; None stands for all axes.
+
+        Raises:
+          TypeError: If an axis is only known when the model runs.
+        """
+        given = self.argument("axis", default)
+        if given is None:
+            return list(range(tensor.rank))
+        known = numbers(given)
+        if known is None or None in known.reshape(-1):
+            raise TypeError(f"{self.path}: the axis is computed.")
+        return [tensor.axis(int(axis)) for axis in known.reshape(-1)]
+
     def _signature(self) -> list[str]:
         return list(inspect.signature(self.layer.function).parameters)
 
@@ -182,6 +200,7 @@ class Call:
           Channel numbers, int64 [size of the axis], or None if no channel lies along the axis.
         """
         axis = tensor.axis(axis)
+        why = f"shares a place in '{self.path}' with values that must stay"
         found = None
         for factor in self.factors_of(tensor):
             if not varying(factor):
@@ -194,10 +213,10 @@ class Call:
             first = factor
             for other in others:
                 first = np.take(first, [0], axis=other)
-            self.unify(factor, first, "shares a place with values that must stay")
+            self.unify(factor, first, why)
             vector = self.channels.find(first.reshape(-1))
             if found is not None:
-                self.unify(found, vector, "shares a place with values that must stay")
+                self.unify(found, vector, why)
             found = vector
         return None if found is None else self.channels.find(found)
 
@@ -206,14 +225,13 @@ class Call:
         factors = (compress(self.channels, factor) for factor in tensor.factors)
         return [factor for factor in factors if factor is not None]
 
-    def elementwise(
-        self, tensors: Sequence[TracedTensor], reason: str = "meets values that must stay"
-    ) -> TracedTensor:
+    def elementwise(self, tensors: Sequence[TracedTensor], reason: str = "") -> TracedTensor:
         """Returns the output of an operation on the elements of several tensors, with broadcasting.
 
         A tensor of size 1 along an axis is spread over the others' channels and does not hold them.
         Otherwise channels at the same place become one.
         """
+        reason = reason or f"meets values that must stay in '{self.path}'"
         rank = self.outputs[0].rank
         tensors = [_pad(tensor, rank) for tensor in tensors]
         result: list[np.ndarray] = []
@@ -225,7 +243,9 @@ class Call:
                     for axis, size in enumerate(tensor.shape)
                 )
                 if not axes and spread:
-                    self.channels.fix(factor, "a single channel is spread over several")
+                    self.channels.fix(
+                        factor, f"is one channel that '{self.path}' spreads over several"
+                    )
                     continue
                 for other in tensors[:index] + tensors[index + 1 :]:
                     self._match(factor, axes, other, reason)

@@ -75,8 +75,9 @@ class Rebuilder:
         if registry.computes_its_graph(layer):
             for inner in layer._flatten_layers(include_self=False, recursive=False):
                 self._check(inner)
-        elif isinstance(layer, _layers.TimeDistributed):
+        elif _is_followed_wrapper(layer):
             self._check(layer.layer)
+            self._wrapper(layer, layer.layer)
         elif not isinstance(layer, _layers.InputLayer):
             self._layer(layer)
 
@@ -113,7 +114,7 @@ class Rebuilder:
         if registry.computes_its_graph(layer):
             sequential = isinstance(layer, tf.keras.Sequential)
             return self._sequential if sequential else self._functional
-        if isinstance(layer, _layers.TimeDistributed):
+        if _is_followed_wrapper(layer):
             return self._time_distributed
         return self._layer
 
@@ -124,32 +125,22 @@ class Rebuilder:
                 f"The layer '{layer.name}' has its call() replaced in this one object, which "
                 "cannot be copied: make it a subclass of Layer."
             )
-        try:
+        with _refusal(layer):
             config = configuration(layer, self._places)
             for edit in self._record.settings.get(id(layer), ()):
                 edit(config, self._kept)
             new = type(layer).from_config(config)
-        except UserError:
-            raise
-        except Exception as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            # Keras repeats the whole configuration before it says what was wrong.
-            told = [line for line in lines if line.startswith("Exception encountered")]
-            why = (told or lines or [""])[0]
-            raise UserError(
-                f"The layer '{layer.name}' ({registry.describe(layer)}) cannot be made again from "
-                "its get_config(): give it a get_config() that returns all arguments of its "
-                f"constructor, and register what these hold with Keras. ({type(error).__name__}: "
-                f"{why[:200]})"
-            ) from error
         _restore(layer, new)
         self._units.append((layer, new))
         return new
 
     def _time_distributed(self, layer: Any) -> Any:
-        config = layer.get_config()
-        config["layer"] = self._copy(layer.layer)
-        return type(layer)(**config)
+        return self._wrapper(layer, self._copy(layer.layer))
+
+    def _wrapper(self, layer: Any, inner: Any) -> Any:
+        """Makes a wrapper again, around another layer."""
+        with _refusal(layer):
+            return type(layer)(**{**layer.get_config(), "layer": inner})
 
     def _sequential(self, model: tf.keras.Sequential) -> tf.keras.Sequential:
         layers = model._flatten_layers(include_self=False, recursive=False)
@@ -313,6 +304,11 @@ def _initializer(layer: Any, name: str, value: Any, found: Any, places: Places) 
     return value
 
 
+def _is_followed_wrapper(layer: Any) -> bool:
+    followed = isinstance(layer, _layers.TimeDistributed)
+    return followed and registry.layer_rule(layer) is not None
+
+
 def _parts(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=True, recursive=True))
 
@@ -338,6 +334,26 @@ def _initialized_by(layer: Any, prefix: str) -> Any:
             if isinstance(weight, tf.Variable):
                 return weight
     return None
+
+
+@contextlib.contextmanager
+def _refusal(layer: Any) -> Iterator[None]:
+    """Names the layer if Keras cannot make it again."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # Keras repeats the whole configuration before it says what was wrong.
+        told = [line for line in lines if line.startswith("Exception encountered")]
+        why = (told or lines or [""])[0]
+        raise UserError(
+            f"The layer '{layer.name}' ({registry.describe(layer)}) cannot be made again from "
+            "its get_config(): give it a get_config() that returns all arguments of its "
+            "constructor, and register what these hold with Keras. "
+            f"({type(error).__name__}: {why[:200]})"
+        ) from error
 
 
 @contextlib.contextmanager

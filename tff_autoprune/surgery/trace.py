@@ -316,7 +316,11 @@ class Trace:
                     for axis in axes:
                         if axis != free:
                             first = np.take(first, [0], axis=axis)
-                    self.channels.unify(factor, first, "shares a row or column with fixed values")
+                    self.channels.unify(
+                        factor,
+                        first,
+                        "shares a row or column of a tensor with values that must stay",
+                    )
                     changed = True
 
 

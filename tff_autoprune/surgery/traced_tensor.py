@@ -140,6 +140,11 @@ def object_array(shape: Sequence[int], element: Any) -> np.ndarray:
     return array
 
 
+def is_computed(value: Any) -> bool:
+    """Returns whether an argument is only known when the model runs."""
+    return isinstance(value, TracedTensor)
+
+
 def numbers(value: Any) -> Optional[np.ndarray]:
     """Returns an integer argument of an operator as an object array.
 

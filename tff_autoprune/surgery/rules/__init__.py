@@ -14,6 +14,7 @@ _FAMILIES = (
     "reshaping",
     "operators",
     "moving",
+    "picking",
     "contraction",
     "recurrent",
     "attention",

@@ -12,7 +12,6 @@ from tff_autoprune.surgery.layer_rules import register_layer
 from tff_autoprune.surgery.traced_tensor import TracedTensor
 
 _layers = tf.keras.layers
-_ON_SPACE = "lies along an axis that a convolution slides over"
 
 
 def channel_axis(call: Call) -> int:
@@ -24,7 +23,9 @@ def channel_axis(call: Call) -> int:
 def input_channels(call: Call, axis: int) -> Optional[np.ndarray]:
     """Returns the channels of the input; the other axes but the batch are mixed."""
     space = [a for a in range(1, call.x.rank) if a != axis]
-    return call.along(call.mix(call.x, space, _ON_SPACE), axis)
+    return call.along(
+        call.mix(call.x, space, f"lies along an axis that '{call.path}' slides over"), axis
+    )
 
 
 def _finish(call: Call, ids: Optional[np.ndarray], axis: int) -> TracedTensor:
@@ -57,13 +58,15 @@ def _grouped(call: Call, inputs: Optional[np.ndarray]) -> np.ndarray:
     within = id(layer) in call.record.within_groups
     if within and inputs is not None:
         places = inputs.reshape(layer.groups, -1)
-        call.unify(places, places[:1], "shares a convolution group with values that must stay")
+        call.unify(
+            places, places[:1], f"shares a group of '{call.path}' with values that must stay"
+        )
         call.consume(layer.kernel, -2, call.channels.find(places[0]))
     else:
         call.carry(layer.kernel, -2, None)
     filters = call.produce(layer.kernel, -1)
     blocks = filters.reshape(layer.groups, -1)
-    why = "shares a convolution group with values that must stay"
+    why = f"shares a group of '{call.path}' with values that must stay"
     if inputs is None or within:
         call.unify(blocks, blocks[:1], why)
     else:

@@ -39,7 +39,9 @@ def concatenate(call: Call, tensors: Sequence[TracedTensor], axis: int) -> Trace
             elif varying(factor):
                 across[place].append(factor)
             else:
-                call.channels.fix(factor, "is a single channel by itself")
+                call.channels.fix(
+                    factor, f"is one channel for all of what '{call.path}' puts side by side"
+                )
     result = []
     if any(along):
         result.append(_joined(call, tensors, along, axis))
@@ -49,7 +51,11 @@ def concatenate(call: Call, tensors: Sequence[TracedTensor], axis: int) -> Trace
             TracedTensor((*tensor.shape[:axis], None, *tensor.shape[axis + 1 :]), tuple(factors))
             for tensor, factors in zip(tensors, across)
         ]
-        result.extend(call.elementwise(parts, "is concatenated with values that must stay").factors)
+        result.extend(
+            call.elementwise(
+                parts, f"is concatenated with values that must stay in '{call.path}'"
+            ).factors
+        )
     return call.tensor(result)
 
 
@@ -71,7 +77,9 @@ def _joined(
             if (piece == NONE).all():
                 piece = factor
             else:
-                call.unify(piece, factor, "shares a place with values that must stay")
+                call.unify(
+                    piece, factor, f"shares a place in '{call.path}' with values that must stay"
+                )
                 piece = np.broadcast_arrays(piece, factor)[0]
         pieces.append(piece)
     others = [

@@ -119,17 +119,10 @@ def _bias_add(call: Call) -> Any:
     return _operands(call, "value", "bias")
 
 
-def axes_of(x: TracedTensor, axis: Any) -> list[int]:
-    """Returns an `axis` argument as a list counted from the front; None stands for all."""
-    if axis is None:
-        return list(range(x.rank))
-    return [x.axis(int(a)) for a in np.ravel(np.asarray(axis))]
-
-
 @register_operator(*_REDUCTIONS.split())
 def _reduction(call: Call) -> TracedTensor:
     x = call.x
-    axes = axes_of(x, call.argument("axis"))
+    axes = call.axes(x)
     x = call.mix(x, axes, f"is reduced to one value by '{call.path}'")
     if call.argument("keepdims"):
         return call.tensor(x.factors)
@@ -138,7 +131,7 @@ def _reduction(call: Call) -> TracedTensor:
 
 @register_operator("math.argmax", "math.argmin")
 def _arg_extreme(call: Call) -> TracedTensor:
-    axis = call.argument("axis") or 0
+    axis = 0 if call.argument("axis") is None else call.axes(call.x)[0]
     x = call.mix(call.x, [axis], f"is searched by '{call.path}'")
     return call.tensor(np.squeeze(f, axis=x.axis(axis)) for f in x.factors if varying(f))
 
@@ -146,8 +139,7 @@ def _arg_extreme(call: Call) -> TracedTensor:
 def _register_mixing(symbols: str, default: Any) -> None:
     @register_operator(*symbols.split())
     def _rule(call: Call) -> TracedTensor:
-        axis = call.argument("axis", default)
-        axes = axes_of(call.x, axis)
+        axes = call.axes(call.x, default)
         return call.same(call.mix(call.x, axes, f"is mixed with other channels by '{call.path}'"))
 
 
