@@ -206,11 +206,13 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def _check_feedback(config: ml_collections.ConfigDict) -> None:
-    if config.aggregator.name == "dp":
+    targets = [name for name in config.pruning if name.startswith("target_")]
+    if config.aggregator.name == "dp" and all(config.pruning[name] is None for name in targets):
         raise UserError(
             "pruning.method: 'auto' asks validation clients what a change would cost, and noise"
-            " that covers the answers would drown them; with aggregator.name='dp' choose one of"
-            " none, paper, uniform, unstructured."
+            " that covers the answers would drown them; with aggregator.name='dp' give it a budget,"
+            " for example pruning.target_parameters, or choose one of none, paper, uniform,"
+            " unstructured."
         )
 
 

@@ -85,16 +85,17 @@ def test_a_run_writes_what_it_promises(run_dir):
     assert metrics["parameters"].iloc[-1] == model.count_params()
     assert summary["pruned"]["filters"]["conv_1"] == model.get_layer("conv_1").filters
     traffic = summary["communication"]
-    columns = metrics[["download_bytes", "feedback_bytes"]]
-    assert traffic["download_bytes"] == columns.to_numpy().sum()
+    columns = ["download_bytes", "upload_bytes", "race_bytes", "feedback_bytes"]
+    assert [traffic[name] for name in columns] == [metrics[name].sum() for name in columns]
+    assert traffic["total_bytes"] == metrics[columns].to_numpy().sum()
     assert traffic["dense_equivalent_bytes"] == 8 * 3 * 2 * 4 * dense.count_params()
     assert 0 <= summary["accuracy"]["test"] <= 1
     assert metrics["validation_accuracy"].notna().sum() == 2
     config = json.loads((run_dir / "config.json").read_text())
     assert config["config"]["federated"]["rounds"] == 8
     assert config["versions"]["tensorflow"] == tf.__version__
-    cuts = pd.read_csv(run_dir / "pruning.csv").query("action == 'cut'")
-    assert len(cuts) and cuts["filters_removed"].gt(0).all()
+    moves = pd.read_csv(run_dir / "pruning.csv").query("action == 'move'")
+    assert len(moves) and moves["filters_removed"].gt(0).all()
 
 
 def test_tensorboard_shows_scalars_filters_and_hyper_parameters(run_dir):

@@ -48,8 +48,8 @@ PRUNING_COLUMNS = (
     "factorized",
     "parameters",
     "flops",
-    "points",
-    "points_error",
+    "measured_points",
+    "measured_error",
     "reason",
 )
 Row = dict[str, Any]
@@ -95,7 +95,8 @@ class Records:
         """Adds the row of one decision; sizes are those after it was carried out."""
         removed = {name: len(ids) for name, ids in decision.structure.removed.items()}
         factorized = {
-            name: [how.kind, how.rank] for name, how in decision.structure.factorized.items()
+            name: f"{how.kind}, rank {how.rank}"
+            for name, how in decision.structure.factorized.items()
         }
         measured = decision.measured
         self.pruning.append(
@@ -107,8 +108,8 @@ class Records:
                 "factorized": json.dumps(factorized),
                 "parameters": parameters,
                 "flops": flops,
-                "points": measured.points if measured else None,
-                "points_error": measured.error if measured else None,
+                "measured_points": measured.points if measured else None,
+                "measured_error": measured.error if measured else None,
                 "reason": decision.reason,
             }
         )

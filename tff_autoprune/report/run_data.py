@@ -131,7 +131,9 @@ class RunData:
         if dense:
             columns = ["dense_download_bytes", "dense_upload_bytes"]
         else:
-            columns = ["download_bytes", "upload_bytes", "feedback_bytes"]
+            columns = ["download_bytes", "upload_bytes", "race_bytes", "feedback_bytes"]
+        # A method that never races has no such column in runs of other versions.
+        columns = [name for name in columns if name in self.metrics]
         return self.metrics[columns].fillna(0).sum(axis=1).cumsum().to_numpy(float)
 
     def accuracy(self) -> pd.DataFrame:
@@ -214,7 +216,7 @@ def _cuts(table: Optional[pd.DataFrame]) -> list[Cut]:
                 factorized={k: str(v) for k, v in factorized.items()},
                 parameters=int(row["parameters"]),
                 predicted=_points(row, "predicted"),
-                measured=judgement and _points(judgement, "measured"),
+                measured=_points(judgement or row, "measured"),
                 outcome=outcome,
                 decided_round=judgement and int(judgement["round"]),
                 reason=str((judgement or row).get("reason") or ""),

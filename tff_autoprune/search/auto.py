@@ -153,6 +153,9 @@ class AutoPruning(base.PruningMethod):
         if self._budget is not None:
             decisions = self._follow_budget(state, network, len(rounds))
             return self._ended(state, decisions)
+        rounds_left = observation.total_rounds - observation.round_num
+        if rounds_left < self._constants.race_rounds:
+            return self._ended(dataclasses.replace(state, done=True), [], "no rounds are left")
         space = self._space(network, self._mean_cost(state))
         share = space.cost
         structures = _distinct(space.ladder([rung * share for rung in self._constants.rungs]))
@@ -160,8 +163,7 @@ class AutoPruning(base.PruningMethod):
             return self._ended(
                 dataclasses.replace(state, done=True), [], "nothing can be removed any more"
             )
-        left = observation.total_rounds - observation.round_num
-        comparison = yield requests.Race(structures, min(self._constants.race_rounds, left))
+        comparison = yield requests.Race(structures, self._constants.race_rounds)
         state, decisions = self._judge(state, structures, comparison)
         return self._ended(state, decisions)
 
