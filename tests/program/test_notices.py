@@ -53,5 +53,7 @@ def test_what_has_no_effect_is_one_line(fields, expected):
 
 
 def test_what_is_read_is_not_mentioned():
-    assert lines(**{"aggregator.name": "dp", "aggregator.delta": 1e-6}) == []
+    assert (
+        lines(**{"pruning.method": "none", "aggregator.name": "dp", "aggregator.delta": 1e-6}) == []
+    )
     assert lines(**{"pruning.target_parameters": 50}) == []

@@ -27,7 +27,7 @@ START_WIDTHS = (12, 48)
 # What training does to the source's 8x8 images, so that an export has to do it too.
 PIXELS = {"invert": True, "crop": (1, 7), "resize": 12}
 IMAGE_SHAPE = (12, 12, 1)
-# After which round to cut to which widths, and whether that cut is taken back two rounds later.
+# After which round to cut to which widths, and whether that is refused.
 _CUTS = {2: ((9, 30), False), 5: ((6, 18), False), 8: ((2, 6), True), 12: ((5, 14), False)}
 _CLIENTS_PER_ROUND = 3
 _DOWN, _UP = "download_bytes", "upload_bytes"
@@ -145,22 +145,21 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
     run.models.mkdir(parents=True)
     model.save(run.dense_model)
     rng = np.random.default_rng(seed)
-    rows, decisions, before, started = [], [], None, time.monotonic()
+    rows, decisions, started = [], [], time.monotonic()
 
     def decide(round_num: int, action: str, old: tuple, new: tuple, reason: str) -> None:
-        removed = {
-            name: old[i] - new[i] for i, name in enumerate(("conv_1", "conv_2")) if action == "cut"
-        }
+        removed = {name: old[i] - new[i] for i, name in enumerate(("conv_1", "conv_2"))}
         decisions.append(
             {
                 "round": round_num,
                 "action": action,
-                "groups": json.dumps(removed),
+                "removed": json.dumps(removed),
                 "filters_removed": sum(removed.values()),
+                "factorized": "{}",
                 "parameters": model.count_params(),
                 "flops": _flops(widths),
-                "predicted_effect": 0.004 if action == "cut" else None,
-                "measured_effect": None if action == "cut" else 0.002,
+                "measured_points": -0.2 if action == "move" else -4.0,
+                "measured_error": 0.4,
                 "reason": reason,
             }
         )
@@ -178,6 +177,7 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
                 "seconds": time.monotonic() - round_started,
                 "clients": _CLIENTS_PER_ROUND,
                 "failed_clients": 0,
+                "retried_cohorts": 0,
                 "examples": 2 * sum(len(_arrays("train")[client][1]) for client in clients),
                 "train_loss": train_loss,
                 "train_accuracy": train_accuracy,
@@ -188,6 +188,7 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
                 "model_bytes": size,
                 _DOWN: size * _CLIENTS_PER_ROUND,
                 _UP: size * _CLIENTS_PER_ROUND,
+                "race_bytes": 0,
                 "feedback_bytes": 0,
                 f"dense_{_DOWN}": dense_size * _CLIENTS_PER_ROUND,
                 f"dense_{_UP}": dense_size * _CLIENTS_PER_ROUND,
@@ -200,22 +201,19 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
         if method == "none":
             continue
         if round_num in _CUTS:
-            before, old = (model, widths), widths
-            widths = _CUTS[round_num][0]
-            model = _cut(model, widths)
-            decide(round_num, "cut", old, widths, "loss recovered; predicted effect within budget")
-        elif round_num - 2 in _CUTS:
-            if _CUTS[round_num - 2][1]:
-                model, widths = before
-                decide(round_num, "restore", widths, widths, "accuracy fell by more than allowed")
+            smaller, refused = _CUTS[round_num]
+            if refused:
+                decide(round_num, "refuse", widths, smaller, "more than may be lost")
             else:
-                decide(round_num, "accept", widths, widths, "accuracy held")
+                old, widths = widths, smaller
+                model = _cut(model, widths)
+                decide(round_num, "move", old, widths, "little enough is lost")
     model.save(run.pruned_model)
     columns = pd.DataFrame(rows)
     files.write_text(run.metrics, columns.to_csv(index=False))
     decision_columns = (
-        "round,action,groups,filters_removed,parameters,flops,"
-        "predicted_effect,measured_effect,reason"
+        "round,action,removed,filters_removed,factorized,parameters,flops,"
+        "measured_points,measured_error,reason"
     )
     files.write_text(
         run.pruning,
@@ -235,7 +233,9 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
         communication={
             _DOWN: int(columns[_DOWN].sum()),
             _UP: int(columns[_UP].sum()),
+            "race_bytes": 0,
             "feedback_bytes": 0,
+            "total_bytes": int(columns[_DOWN].sum() + columns[_UP].sum()),
             "dense_equivalent_bytes": int(columns[f"dense_{_DOWN}"].sum() * 2),
         },
         faults={"failed_clients": 0, "retried_cohorts": 0},

@@ -12,8 +12,8 @@ from tff_autoprune.report.run_data import Cut, RunData
 from tff_autoprune.report.vega import DENSE, PRUNED, TAKEN_BACK, Chart, Spec
 
 _HEAT_STEPS = 5
-_OUTCOMES = ("kept", "pending", "taken back")
-_SHAPES = ("triangle-down", "circle", "cross")
+_OUTCOMES = ("kept", "refused")
+_SHAPES = ("triangle-down", "cross")
 
 
 def of(run: RunData) -> dict[str, Chart]:
@@ -57,14 +57,14 @@ def training(run: RunData) -> Chart:
     panels[-1]["encoding"]["x"]["axis"].update(labels=True)
     panels[-1]["encoding"]["x"]["title"] = "round"
     kept = sum(cut.outcome == "kept" for cut in run.cuts)
-    returned = sum(cut.outcome == "taken back" for cut in run.cuts)
+    returned = sum(cut.outcome == "refused" for cut in run.cuts)
     description = (
         f"Over {len(rounds)} rounds validation accuracy reached"
         f" {text.percent(run.summary.get('accuracy', {}).get('validation'))}. The model went from"
         f" {text.integer(run.summary['dense']['parameters'])} to"
         f" {text.integer(run.summary['pruned']['parameters'])} parameters"
         f" in {text.count(kept, 'move')} that {'was' if kept == 1 else 'were'} kept; {returned}"
-        f" {'was' if returned == 1 else 'were'} taken back. Traffic was {used[-1]:,.1f} MB;"
+        f" {'was' if returned == 1 else 'were'} refused. Traffic was {used[-1]:,.1f} MB;"
         f" the dense model would have needed {full[-1]:,.1f} MB."
     )
     return vega.chart("training", description, *panels, datasets=datasets)
@@ -97,7 +97,7 @@ def _panel(title: str, height: int, rounds: list[int], layers: list[Spec]) -> Sp
 
 
 def _cut_lines() -> Spec:
-    returned = "datum.outcome == 'taken back'"
+    returned = "datum.outcome == 'refused'"
     return {
         "data": {"name": "cuts"},
         "mark": {"type": "rule", "strokeWidth": 1},
@@ -159,8 +159,8 @@ def _size_layers(dense: int) -> list[Spec]:
             "encoding": {
                 "y": y,
                 "shape": _by_outcome(_SHAPES),
-                "color": _by_outcome((PRUNED, PRUNED, TAKEN_BACK)),
-                "fill": _by_outcome((PRUNED, "var(--card)", TAKEN_BACK)),
+                "color": _by_outcome((PRUNED, TAKEN_BACK)),
+                "fill": _by_outcome((PRUNED, TAKEN_BACK)),
             },
         },
     ]

@@ -80,7 +80,7 @@ def _flops(value: Optional[float]) -> str:
 
 def _total_bytes(run: RunData) -> Optional[float]:
     sent = run.summary.get("communication")
-    return sent["download_bytes"] + sent["upload_bytes"] if sent else None
+    return sent["total_bytes"] if sent else None
 
 
 MEASURES = (

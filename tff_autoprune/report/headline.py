@@ -48,7 +48,7 @@ def lede(run: RunData) -> str:
     words += (
         " Nothing was pruned."
         if run.method == "none"
-        else f" {text.count(kept, 'cut')} {'was' if kept == 1 else 'were'} kept."
+        else f" {text.count(kept, 'move')} {'was' if kept == 1 else 'were'} kept."
     )
     return f"{words} Accuracies are of {whose_accuracy(run)}."
 
@@ -105,7 +105,7 @@ def lines(run: RunData) -> list[str]:
         found.append(f"accuracy  {text.percent(accuracy)}, {words}")
     traffic = summary.get("communication")
     if traffic:
-        used = traffic["download_bytes"] + traffic["upload_bytes"]
+        used = traffic["total_bytes"]
         line = (
             f"traffic   {text.si(used, 'B')}"
             f" ({text.percent(used / max(1, traffic['dense_equivalent_bytes']), 0)} of the dense"

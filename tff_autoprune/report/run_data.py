@@ -17,9 +17,8 @@ from tff_autoprune.run_directory import RunDirectory
 FILTERS_PREFIX = "filters/"
 
 
-# What pruning.csv calls a change of the network, and the judgements on it.
-_CHANGES = ("cut", "move")
-_JUDGEMENTS = {"accept": "kept", "restore": "taken back"}
+# What became of a change of the network, by what pruning.csv calls the decision.
+_OUTCOMES = {"move": "kept", "refuse": "refused"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,21 +38,17 @@ class Cut:
       removed: Number of channels removed, by group.
       factorized: How layers were factorized, in words, by layer.
       parameters: Number of parameters after it.
-      predicted: Points of accuracy that it was expected to cost; None if not estimated.
-      measured: Points that it was found to cost on held-out clients; None if not measured.
-      outcome: "kept", "taken back", or "pending" when the run ended before judging it.
-      decided_round: When it was kept or taken back; None if nobody judged it.
-      reason: The method's own words, on the judgement or else on the cut.
+      measured: Points of accuracy gained in a race on held-out clients; None without a race.
+      outcome: "kept" or "refused".
+      reason: The method's own words.
     """
 
     round_num: int
     removed: dict[str, int]
     factorized: dict[str, str]
     parameters: int
-    predicted: Optional[Points]
     measured: Optional[Points]
     outcome: str
-    decided_round: Optional[int]
     reason: str
 
     @property
@@ -73,7 +68,7 @@ class RunData:
       versions: Package versions by name.
       summary: summary.json.
       metrics: metrics.csv, a row a round; None if there is none.
-      cuts: The removals, in order; empty if the method made none.
+      cuts: The moves made and refused, in order; empty if there are none.
     """
 
     directory: RunDirectory
@@ -104,8 +99,8 @@ class RunData:
     def final_widths(self) -> dict[str, int]:
         """Returns the number of channels of every group at the end.
 
-        metrics.csv has the widths that each round trained with, so what was cut or put back after
-        the last round is still to be counted.
+        metrics.csv has the widths that each round trained with, so what was cut after the last
+        round is still to be counted.
         """
         widths = {}
         for group in self.groups:
@@ -113,13 +108,9 @@ class RunData:
             widths[group] = int(known[np.isfinite(known)][-1])
         last = int(self.metrics["round"].iloc[-1])
         for cut in self.cuts:
-            returned_now = cut.outcome == "taken back" and cut.decided_round == last
-            sign = int(returned_now) - int(cut.round_num == last)
-            if cut.round_num == last and cut.outcome == "taken back":
-                sign = 0
-            for group, count in cut.removed.items():
-                if group in widths:
-                    widths[group] += sign * count
+            if cut.round_num == last and cut.outcome == "kept":
+                for group in widths.keys() & cut.removed.keys():
+                    widths[group] -= cut.removed[group]
         return widths
 
     def traffic(self, dense: bool = False) -> np.ndarray:
@@ -188,41 +179,23 @@ def _read_csv(path: pathlib.Path, needed: tuple[str, ...]) -> Optional[pd.DataFr
 
 
 def _cuts(table: Optional[pd.DataFrame]) -> list[Cut]:
-    """Pairs each cut with the judgement that follows it.
-
-    Methods that never judge (they only cut) keep every cut; a method that does judge leaves its
-    last cut pending if the run ends first.
-    """
+    """Returns the moves made and refused."""
     if table is None:
         return []
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    judging = any(row["action"] in _JUDGEMENTS for row in rows)
-    cuts = []
-    for index, row in enumerate(rows):
-        if row["action"] not in _CHANGES:
-            continue
-        later = [other for other in rows[index + 1 :] if other["action"] in _JUDGEMENTS]
-        judgement = later[0] if later else None
-        if judgement is None:
-            outcome = "pending" if judging else "kept"
-        else:
-            outcome = _JUDGEMENTS[judgement["action"]]
-        removed = row.get("removed", row.get("groups")) or "{}"
-        factorized = json.loads(row.get("factorized") or "{}")
-        cuts.append(
-            Cut(
-                round_num=int(row["round"]),
-                removed={k: int(v) for k, v in json.loads(removed).items() if v},
-                factorized={k: str(v) for k, v in factorized.items()},
-                parameters=int(row["parameters"]),
-                predicted=_points(row, "predicted"),
-                measured=_points(judgement or row, "measured"),
-                outcome=outcome,
-                decided_round=judgement and int(judgement["round"]),
-                reason=str((judgement or row).get("reason") or ""),
-            )
+    return [
+        Cut(
+            round_num=int(row["round"]),
+            removed={k: int(v) for k, v in json.loads(row.get("removed") or "{}").items() if v},
+            factorized=json.loads(row.get("factorized") or "{}"),
+            parameters=int(row["parameters"]),
+            measured=_points(row, "measured"),
+            outcome=_OUTCOMES[row["action"]],
+            reason=str(row.get("reason") or ""),
         )
-    return cuts
+        for row in rows
+        if row["action"] in _OUTCOMES
+    ]
 
 
 def _points(row: Mapping[str, Any], name: str) -> Optional[Points]:

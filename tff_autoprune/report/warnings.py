@@ -16,9 +16,6 @@ def of(run: RunData) -> list[str]:
     planned, done = run.config["federated"]["rounds"], summary.get("rounds_completed", 0)
     if done < planned:
         found.append(f"The run ended after {done} of {planned} rounds.")
-    pending = sum(cut.outcome == "pending" for cut in run.cuts)
-    if pending:
-        found.append("The run ended before its last cut was judged.")
     exported = summary.get("export", {})
     quantized = exported.get("pruned_qat.full_int8") or exported.get("pruned.full_int8", {})
     float32 = exported.get("pruned.float32", {})
