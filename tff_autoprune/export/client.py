@@ -221,11 +221,16 @@ class _Client:
 def _explained(error: Exception, model: tf.keras.Model, train: tf.Graph) -> UserError:
     """Returns which layers the converter could not express, from its message."""
     missing = set(re.findall(r"\btf\.(\w+)", str(error)))
-    layers = {
-        training_gradients.layer_of(operation.name): operation.type
-        for operation in train.get_operations()
-        if operation.type in missing
+    graph = train.as_graph_def()
+    inside = {
+        function.signature.name: {node.op for node in function.node_def}
+        for function in graph.library.function
     }
+    layers: dict[str, str] = {}
+    for node in graph.node:
+        called = inside.get(node.attr["f"].func.name, set()) if "f" in node.attr else set()
+        for kind in sorted(missing & ({node.op} | called)):
+            layers.setdefault(training_gradients.layer_of(node.name), kind)
     if not layers:
         return UserError(f"client: TFLite cannot express {model.name!r}: {error}")
     named = ", ".join(f"{layer!r} ({kind})" for layer, kind in layers.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,8 @@ from tff_autoprune.federated import losses, optimizers
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
-# Adam turns rounding of gradients that should be 0 (of a bias before batch norm) into steps; a wrong
-# gradient differs by far more.
+# Adam turns rounding of gradients that should be 0 (of a bias before batch norm) into steps; a
+# wrong gradient differs by far more.
 STEP_TOLERANCE = 2e-2
 
 
@@ -26,10 +27,12 @@ class StepParity:
     Attributes:
       loss_difference: Of the losses, relative.
       weights_difference: Euclidean distance of the changes of all weights, over TensorFlow's.
+
+    Both are None if the model has dropout: its steps are random.
     """
 
-    loss_difference: float
-    weights_difference: float
+    loss_difference: Optional[float]
+    weights_difference: Optional[float]
 
 
 def tensorflow_step(
@@ -99,6 +102,8 @@ def check_step(
       UserError: If the changes of the weights differ by more than `STEP_TOLERANCE`.
     """
     client = TFLiteClient(content)
+    if client.has_randomness:
+        return StepParity(None, None)
     names = weight_names(model)
     before = model.get_weights()
     client.set_weights(dict(zip(names, before)))

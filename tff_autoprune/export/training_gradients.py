@@ -277,12 +277,8 @@ def _spread_to_reads(gradient: tf.Tensor, axes: Sequence[_Axis]) -> tf.Tensor:
 def _window_entry(read: tf.Tensor, axes: Sequence[_Axis], row: int, column: int) -> tf.Tensor:
     """Returns what every window has at one of its entries: [batch, outputs, outputs, c]."""
     starts = (row * axes[0].dilation, column * axes[1].dilation)
-    ends = [
-        start + (axis.outputs - 1) * axis.stride + 1 for start, axis in zip(starts, axes)
-    ]
-    return read[
-        :, starts[0] : ends[0] : axes[0].stride, starts[1] : ends[1] : axes[1].stride
-    ]
+    ends = [start + (axis.outputs - 1) * axis.stride + 1 for start, axis in zip(starts, axes)]
+    return read[:, starts[0] : ends[0] : axes[0].stride, starts[1] : ends[1] : axes[1].stride]
 
 
 # --- convolutions
@@ -298,9 +294,7 @@ def _convolution(operation: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tenso
     return _input_gradient(operation, gradient, axes), _kernel_gradient(inputs, gradient, axes)
 
 
-def _kernel_gradient(
-    inputs: tf.Tensor, gradient: tf.Tensor, axes: Sequence[_Axis]
-) -> tf.Tensor:
+def _kernel_gradient(inputs: tf.Tensor, gradient: tf.Tensor, axes: Sequence[_Axis]) -> tf.Tensor:
     """Convolves inputs with output gradients; the batch takes the place of the channels."""
     read = _as_read(inputs, axes)
     if axes[0].kernel == axes[1].kernel == 1:
@@ -378,9 +372,7 @@ def _depthwise(operation: tf.Operation, gradient: tf.Tensor) -> tuple[tf.Tensor,
     if multiplier > 1:
         batch, height, width, _ = by_output.shape
         by_output = tf.reshape(by_output, [batch * height * width, channels, multiplier])
-        by_output = tf.reshape(
-            tf.reduce_sum(by_output, 2), [batch, height, width, channels]
-        )
+        by_output = tf.reshape(tf.reduce_sum(by_output, 2), [batch, height, width, channels])
     return _as_input(by_output, axes), kernel_gradient
 
 
@@ -458,9 +450,7 @@ def _windows_to_input(entries: Sequence[tf.Tensor], axes: Sequence[_Axis]) -> tf
 
 
 def _interleave(entries: Sequence[tf.Tensor], rows: int, columns: int) -> tf.Tensor:
-    """Lays tensors [batch, h, w, c] out in blocks of rows x columns: [batch, h*rows, w*columns, c].
-
-    """
+    """Lays rows * columns tensors [batch, h, w, c] out in blocks, each block one of each."""
     batch, height, width, channels = entries[0].shape
     if rows == columns == 1:
         return entries[0]
