@@ -19,7 +19,9 @@ import tensorflow as tf
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.export import native_messages, training_gradients, training_layers
-from tff_autoprune.federated import losses, optimizers
+from tff_autoprune.export.conversion import image_shape
+from tff_autoprune.federated import optimizers
+from tff_autoprune.federated import outputs as outputs_lib
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -72,13 +74,15 @@ def convert_client(
         int32 [], how many were set.
 
     Raises:
-      UserError: If a layer cannot be trained in TFLite's builtin operations; names it.
+      UserError: If the model does not have one image input and one output of classes, or a layer
+        cannot be trained in TFLite's builtin operations; names it.
     """
     if batch_size < 1:
         raise UserError(f"client: expected a batch size of at least 1, found {batch_size}.")
+    shape = tuple(source_shape or image_shape(model))
     client = _Client(model, settings, apply_pixel_options)
     module = client.module()
-    signatures = client.signatures(batch_size, tuple(source_shape or model.input_shape[1:]))
+    signatures = client.signatures(batch_size, shape)
     # The gradients are in the graph already.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory() as folder, native_messages.silenced():
@@ -104,7 +108,7 @@ class _Client:
         self._model = model
         self._stateless = StatelessModel(model, generator=training_layers.SeededGenerator)
         self._apply_pixel_options = apply_pixel_options
-        self._from_logits = losses.outputs_logits(model)
+        self._from_logits = outputs_lib.outputs_logits(model)
         variables = {
             id(weight): tf.Variable(weight.numpy(), name=name)
             for weight, name in zip(model.weights, weight_names(model))
@@ -185,7 +189,9 @@ class _Client:
     def _cross_entropy(self, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns what `losses.cross_entropy` does, float32 [batch]."""
         logits = outputs
-        if not self._from_logits:
+        if outputs.op.type == "Softmax":
+            (logits,) = outputs.op.inputs  # As Keras does.
+        elif not self._from_logits:
             smallest = tf.keras.backend.epsilon()
             logits = tf.math.log(tf.clip_by_value(outputs, smallest, 1 - smallest))
         chosen = tf.one_hot(labels, logits.shape[-1])

@@ -12,6 +12,7 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.export.client import weight_names
 from tff_autoprune.export.client_interpreter import TFLiteClient
 from tff_autoprune.federated import losses, optimizers
+from tff_autoprune.federated import outputs as outputs_lib
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 
@@ -64,7 +65,7 @@ def tensorflow_step(
         )
         loss = tf.reduce_mean(
             losses.cross_entropy(
-                outputs, tf.constant(labels), from_logits=losses.outputs_logits(model)
+                outputs, tf.constant(labels), from_logits=outputs_lib.outputs_logits(model)
             )
         )
     gradients = tape.gradient(loss, trainable, unconnected_gradients="zero")

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_autoprune.export.client_interpreter import TFLiteClient
-from tff_autoprune.federated import losses
+from tff_autoprune.federated import losses, outputs
 
 _WARM_UP = 2
 
@@ -32,15 +32,15 @@ def tensorflow_step(model: tf.keras.Model, batch_size: int) -> Step:
       model: Its weights are changed.
       batch_size: Examples of a step.
     """
-    from_logits = losses.outputs_logits(model)
+    from_logits = outputs.outputs_logits(model)
     images, labels = _batch((batch_size, *model.input_shape[1:]), model.output_shape[-1])
     batch = tf.constant(images), tf.constant(labels)
 
     @tf.function(autograph=False)
     def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            outputs = model(images, training=True)
-            of_examples = losses.cross_entropy(outputs, labels, from_logits=from_logits)
+            scores = model(images, training=True)
+            of_examples = losses.cross_entropy(scores, labels, from_logits=from_logits)
             loss = tf.reduce_mean(of_examples)
         gradients = tape.gradient(loss, model.trainable_variables)
         for variable, gradient in zip(model.trainable_variables, gradients):
