@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +49,9 @@ def tensorflow_step(model: tf.keras.Model, batch_size: int) -> Step:
     return lambda: step(*batch).numpy()
 
 
-def measure(contenders: Mapping[str, Step], rounds: int = 11, steps: int = 5) -> dict[str, Any]:
+def measure(
+    contenders: Mapping[Hashable, Step], rounds: int = 11, steps: int = 5
+) -> dict[Hashable, dict[str, float]]:
     """Times contenders in turn, so that whatever else the host does hits all of them alike.
 
     Args:
@@ -61,7 +62,7 @@ def measure(contenders: Mapping[str, Step], rounds: int = 11, steps: int = 5) ->
     Returns:
       {NAME: {"step_ms": median over rounds, "step_ms_min", "rounds", "steps"}}.
     """
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[Hashable, list[float]] = {name: [] for name in contenders}
     for step in contenders.values():
         for _ in range(_WARM_UP):
             step()
