@@ -103,6 +103,12 @@ class Training:
             ),
             regularizer_fn=self._method.regularizer_fn,
         )
+        metric = self._engine.task.metric
+        if config.pruning.method == "auto" and not metric.higher_is_better:
+            raise UserError(
+                f"pruning.method: auto decides by accuracy, and this task has a {metric.name}; use"
+                " uniform or none."
+            )
         self._round_num = 0
         self._state = self._engine.initialize()
         self._snapshot: Optional[checkpoint_lib.ModelState] = None
@@ -223,7 +229,7 @@ class Training:
             "failed_clients": sampled - (result.clients - result.failed_clients),
             "examples": int(result.metrics["num_examples"]),
             "train_loss": result.metrics["loss"],
-            "train_accuracy": result.metrics["accuracy"],
+            "train_accuracy": result.metrics["metric"],
             "parameters": parameters,
             "flops": self._cost.flops,
             "model_bytes": model_bytes,
@@ -238,7 +244,7 @@ class Training:
         validation = self._validate_if_due()
         self._decide(pseudo_gradient, result.metrics)
         row["validation_loss"] = validation.get("loss")
-        row["validation_accuracy"] = validation.get("accuracy")
+        row["validation_accuracy"] = validation.get("metric")
         row["feedback_bytes"] = self._feedback_bytes - feedback_bytes_before
         row["rebuild_seconds"] = self._rebuild_seconds - rebuild_before
         row["seconds"] = time.monotonic() - started
@@ -291,7 +297,7 @@ class Training:
         result = self._engine.evaluate(
             self._state, self._validation_datasets(settings.evaluation_clients)
         )
-        self._accuracy = result["accuracy"]
+        self._accuracy = result["metric"]
         return result
 
     def _evaluation_datasets(self, client_data: Any, client_ids: Sequence[str]) -> list:
@@ -501,7 +507,7 @@ class Training:
             result = self._engine.evaluate(
                 self._state, self._evaluation_datasets(clients, clients.client_ids)
             )
-            accuracy[name] = result["accuracy"]
+            accuracy[name] = result["metric"]
         total = self._records.total
         summary = self._files.update_summary(
             seed=self._config.seed,
@@ -514,6 +520,8 @@ class Training:
             },
             dense=_sizes(self._dense_cost, self._dense),
             pruned=_sizes(self._cost, model),
+            # The columns and keys named "accuracy" hold this metric.
+            metric=self._engine.task.metric._asdict(),
             accuracy=accuracy,
             communication={
                 "download_bytes": int(total("download_bytes") + total("feedback_bytes")),
@@ -599,6 +607,6 @@ def _headline(summary: dict[str, Any]) -> str:
     return (
         f"done: {dense['parameters']:,} -> {pruned['parameters']:,} parameters,"
         f" {dense['flops'] / 1e6:.2f} -> {pruned['flops'] / 1e6:.2f} MFLOP,"
-        f" test accuracy {summary['accuracy']['test']:.3f},"
+        f" test {summary['metric']['name']} {summary['accuracy']['test']:.3f},"
         f" traffic {used / 1e6:.1f} MB ({share:.0%} of the dense model's){epsilon}"
     )

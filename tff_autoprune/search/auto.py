@@ -403,9 +403,7 @@ class AutoPruning(base.PruningMethod):
             return [self._cut(state, observation, selection, None, reason, 0.0)]
         trial = Trial(observation, groups)
         before, left = trial.seen["calibrated_loss"], self._tolerance - state["spent"]
-        points_per_rise = constants.lasting_share * _points_per_rise(
-            trial.seen, model.output_shape[-1]
-        )
+        points_per_rise = constants.lasting_share * _points_per_rise(trial.seen, _classes(model))
 
         def points(loss: float) -> float:
             return points_per_rise * self._rise(state, before, loss)
@@ -480,7 +478,7 @@ class AutoPruning(base.PruningMethod):
 
     def _learned(self, state: base.State, observation: base.Observation) -> float:
         """Returns by how much the logarithm of the training errors is below an uninformed one's."""
-        uninformed = 1 - 1 / observation.model.output_shape[-1]
+        uninformed = 1 - 1 / _classes(observation.model)
         return math.log(uninformed / max(_level(state["errors"]), 1e-9))
 
     def _room(self, state: base.State, observation: base.Observation, share_left: float) -> float:
@@ -610,6 +608,11 @@ def _savings(
         for name, saved in cost.per_channel(model, groups, what).items():
             total[name] += saved / dense[what] / len(_COSTS)
     return total
+
+
+def _classes(model: tf.keras.Model) -> int:
+    """Returns how many classes a model tells apart; one output tells two."""
+    return max(2, model.output_shape[-1])
 
 
 def _points_per_rise(seen: base.Feedback, classes: int) -> float:
