@@ -201,7 +201,17 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         _check_uniform(config)
     if config.pruning.method == "auto":
         _check_auto(config)
+        _check_feedback(config)
     return config
+
+
+def _check_feedback(config: ml_collections.ConfigDict) -> None:
+    if config.aggregator.name == "dp":
+        raise UserError(
+            "pruning.method: 'auto' asks validation clients what a change would cost, and noise"
+            " that covers the answers would drown them; with aggregator.name='dp' choose one of"
+            " none, paper, uniform, unstructured."
+        )
 
 
 def _check_uniform(config: ml_collections.ConfigDict) -> None:

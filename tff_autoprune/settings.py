@@ -107,6 +107,9 @@ class Federated(Section):
     client_weighting: str = choice(
         "examples", ("examples", "uniform"), "How client updates are weighted."
     )
+    proximal_strength: float = at_least(
+        0, 0.0, "FedProx: pull of clients' weights to the server's (mu); 0 is off."
+    )
     batch_norm: str = choice(
         "aggregate",
         ("aggregate", "average"),
@@ -141,7 +144,15 @@ class Aggregator(Section):
     name: str = choice("mean", AGGREGATORS, "How client updates are aggregated.")
     zeroing: bool = option(True, "Zero extreme updates.", only=_ROBUST)
     clipping: bool = option(True, "Clip large updates.", only=_ROBUST)
+    # 3 is the least at which no client can subtract its own value and read another's.
+    min_clients: int = at_least(1, 3, "Fewest clients over which anything is summed.")
     noise_multiplier: float = at_least(0, 1.0, "Noise over clipping norm.", only=("dp",))
+    report_noise_multiplier: Optional[float] = at_least(
+        0,
+        None,
+        "Noise on what clients report, over its sensitivity (default noise_multiplier).",
+        only=("dp",),
+    )
     delta: float = inside(1e-5, "Delta at which epsilon is reported.", only=("dp",))
     dp_initial_clip: float = positive(
         0.1, "L2 norm that updates are first clipped to.", only=("dp",)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
+
+from tff_autoprune import federated
 
 IMAGE_SHAPE = (8, 8, 1)
 NUM_CLASSES = 4
@@ -49,3 +53,9 @@ def assert_same_bits(left, right):
     assert len(left) == len(right)
     for a, b in zip(left, right):
         assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def few_clients(aggregator=None, **fields):
+    """Settings that let a single client be summed, as small tests want."""
+    aggregator = aggregator or federated.AggregatorSettings()
+    return federated.Settings(aggregator=dataclasses.replace(aggregator, min_clients=1), **fields)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from federated_doubles import make_datasets, weights_of
+from federated_doubles import few_clients, make_datasets, weights_of
 
 from tff_autoprune import federated, models, runtime
 
@@ -65,7 +65,7 @@ def _assert_equivalent(name, optimizer, stock):
     stock_state, stock_metrics = stock
     engine = federated.Engine(
         _build(name),
-        federated.Settings(client_optimizer=optimizer, client_learning_rate=_RATES[optimizer]),
+        few_clients(client_optimizer=optimizer, client_learning_rate=_RATES[optimizer]),
     )
     state = engine.initialize()
     start = weights_of(state)
@@ -125,7 +125,7 @@ def _least_loss(model, dataset):
 def test_evaluation_equals_that_of_keras():
     model = _build("cnn")
     datasets = make_datasets((20, 9, 1), image_shape=_SHAPE, num_classes=_CLASSES)
-    engine = federated.Engine(model)
+    engine = federated.Engine(model, few_clients())
     found = engine.evaluate(engine.initialize(), datasets)
     model.compile(
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]

@@ -5,14 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from federated_doubles import assert_same_bits, make_arrays, make_datasets, make_model, weights_of
+from federated_doubles import (
+    assert_same_bits,
+    few_clients,
+    make_arrays,
+    make_datasets,
+    make_model,
+    weights_of,
+)
 
 from tff_autoprune import federated
 from tff_autoprune.errors import UserError
 
 
 def _engine(aggregator="mean", model=None, **fields):
-    settings = federated.Settings(
+    settings = few_clients(
         client_optimizer="sgd",
         client_learning_rate=0.1,
         aggregator=federated.AggregatorSettings(name=aggregator, clients_per_round=2),
@@ -59,7 +66,7 @@ def test_a_client_with_values_that_are_not_finite_is_left_out(aggregator, value)
         assert_same_bits(weights_of(result.state), weights_of(expected.state))
 
 
-@pytest.mark.parametrize("aggregator", ["mean", "robust", "dp", "compressed"])
+@pytest.mark.parametrize("aggregator", ["mean", "robust", "secure", "compressed"])
 def test_a_cohort_that_fails_whole_says_so_and_harms_nothing(aggregator):
     engine = _engine(aggregator, model=make_model(normalization="batch"))
     state = engine.initialize()
@@ -161,7 +168,7 @@ def test_the_learning_rate_follows_its_schedule(schedule):
 
 @pytest.mark.parametrize(("epsilon", "least", "most"), [(1e-7, 0.99, 1.01), (1e-1, 0.0, 0.5)])
 def test_a_clients_epsilon_holds_back_labels_that_it_does_not_have(epsilon, least, most):
-    settings = federated.Settings(
+    settings = few_clients(
         client_optimizer="adam", client_learning_rate=0.01, client_epsilon=epsilon
     )
     engine = federated.Engine(make_model(), settings)
@@ -196,7 +203,7 @@ def test_the_learning_rate_scale_multiplies_the_step(server_optimizer):
     ],
 )
 def test_only_adaptive_optimizers_learn_at_a_rate_of_the_width(client, server, scaled):
-    settings = federated.Settings(client_optimizer=client, server_optimizer=server)
+    settings = few_clients(client_optimizer=client, server_optimizer=server)
     engine = federated.Engine(make_model(), settings)
     state = engine.initialize()
     wanted = engine.set_learning_rate_scale(state, 2.0 if scaled else 1.0)
@@ -218,7 +225,7 @@ def test_the_penalty_is_added_to_the_loss_and_changes_without_retracing():
 
         return regularizer
 
-    settings = federated.Settings(client_optimizer="sgd", client_learning_rate=0.1)
+    settings = few_clients(client_optimizer="sgd", client_learning_rate=0.1)
     engine = federated.Engine(make_model(), settings, regularizer_fn=regularizer_fn)
     state = engine.initialize()
     datasets = make_datasets((8,))
@@ -285,7 +292,7 @@ def test_layers_of_the_users_own_and_dropout_train():
             tf.keras.layers.Dense(4),
         ]
     )
-    engine = federated.Engine(model)
+    engine = federated.Engine(model, few_clients())
     state = engine.initialize()
     after = engine.next(state, make_datasets((16, 8))).state
     assert all(np.any(a != b) for a, b in zip(weights_of(state), weights_of(after)))

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from federated_doubles import assert_same_bits, make_datasets, make_model, weights_of
+from federated_doubles import assert_same_bits, few_clients, make_datasets, make_model, weights_of
 
 from tff_autoprune import federated
 from tff_autoprune.errors import UserError
@@ -17,7 +17,7 @@ _AGGREGATORS = ("mean", "robust", "secure", "dp", "compressed")
 
 
 def _settings(aggregator="mean", **fields):
-    return federated.Settings(
+    return few_clients(
         aggregator=federated.AggregatorSettings(name=aggregator, clients_per_round=3), **fields
     )
 
@@ -77,10 +77,10 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(aggregator):
 _RUN = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from federated_doubles import make_datasets, make_model, weights_of
+from federated_doubles import few_clients, make_datasets, make_model, weights_of
 from tff_autoprune import federated, runtime
 runtime.start()
-engine = federated.Engine(make_model(normalization="batch"))
+engine = federated.Engine(make_model(normalization="batch"), few_clients())
 state = engine.initialize()
 for _ in range(2):
     state = engine.next(state, make_datasets((20, 15, 10, 5))).state
@@ -202,13 +202,13 @@ def test_the_learning_rate_goes_on_falling_after_a_rollback():
 def test_the_engine_does_not_touch_the_model_it_is_given():
     model = make_model(normalization="batch")
     before = model.get_weights()
-    engine = federated.Engine(model)
+    engine = federated.Engine(model, few_clients())
     engine.next(engine.initialize(), make_datasets((9, 8)))
     assert_same_bits(before, model.get_weights())
 
 
 def test_the_process_runs_alone():
-    process = federated.Engine(make_model()).process
+    process = federated.Engine(make_model(), few_clients()).process
     state = process.initialize()
     output = process.next(state, make_datasets((9, 8)))
     assert output.metrics["client_work"]["train"]["num_examples"] == 17

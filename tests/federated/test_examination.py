@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from federated_doubles import few_clients
 
 from tff_autoprune import federated, models, surgery
 from tff_autoprune.errors import UserError
@@ -41,7 +42,7 @@ def _expected(model, layer, places, images):
 @pytest.mark.parametrize(("network", "shape", "options"), NETWORKS)
 def test_moments_are_those_of_all_clients_pooled_before_and_after_a_cut(network, shape, options):
     model = models.build(network, input_shape=shape, num_classes=CLASSES, seed=0, **options)
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, few_clients())
     state = engine.initialize()
     images, datasets = _clients(shape)
     for _ in range(2):
@@ -63,7 +64,7 @@ def test_moments_are_those_of_all_clients_pooled_before_and_after_a_cut(network,
 @pytest.mark.parametrize(("network", "shape", "options"), NETWORKS)
 def test_a_candidate_does_as_the_smaller_model_does(network, shape, options):
     model = models.build(network, input_shape=shape, num_classes=CLASSES, seed=0, **options)
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, few_clients())
     state = engine.initialize()
     _, datasets = _clients(shape)
     groups, layers = _layers(model)
@@ -111,7 +112,7 @@ def test_layers_whose_input_cannot_be_told_are_left_out():
     model = tf.keras.Model(image, tf.keras.layers.Dense(CLASSES, name="logits")(x))
     _, layers = _layers(model)
     assert layers == {"dense": 1, "logits": 1}
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, few_clients())
     _, datasets = _clients((8, 8, 3))
     _, moments = engine.examine(engine.initialize(), datasets, layers)
     assert {name: value.shape for name, value in moments.items()} == {
@@ -122,7 +123,7 @@ def test_layers_whose_input_cannot_be_told_are_left_out():
 
 def test_a_model_without_layers_to_examine_is_evaluated():
     model = models.build("cnn", input_shape=(28, 28, 1), num_classes=CLASSES, filters=(4, 4))
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, few_clients())
     _, datasets = _clients((28, 28, 1))
     found, moments = engine.examine(engine.initialize(), datasets, {})
     assert found == engine.evaluate(engine.initialize(), datasets)
@@ -131,7 +132,7 @@ def test_a_model_without_layers_to_examine_is_evaluated():
 
 def test_an_examination_needs_a_client():
     model = models.build("cnn", input_shape=(28, 28, 1), num_classes=CLASSES, filters=(4, 4))
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, few_clients())
     with pytest.raises(UserError, match="at least one client"):
         engine.examine(engine.initialize(), [], {})
     with pytest.raises(UserError, match="at least one client"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from federated_doubles import make_arrays, make_model
+from federated_doubles import few_clients, make_arrays, make_model
 
 from tff_autoprune import federated
 from tff_autoprune.federated import batch_norm
@@ -48,7 +48,7 @@ def _clients():
 def test_the_first_layers_statistics_reach_the_server(rule):
     model = make_model(normalization="batch")
     # The clients' weights stay as they are, so that their statistics are known.
-    settings = federated.Settings(batch_norm=rule, client_learning_rate=1e-12)
+    settings = few_clients(batch_norm=rule, client_learning_rate=1e-12)
     engine = federated.Engine(model, settings)
     result = engine.next(engine.initialize(), _clients())
     server = engine.keras_model(result.state)
@@ -66,7 +66,7 @@ def test_the_first_layers_statistics_reach_the_server(rule):
 
 def test_the_server_classifies_as_the_clients_do():
     engine = federated.Engine(
-        make_model(normalization="batch"), federated.Settings(client_learning_rate=0.01)
+        make_model(normalization="batch"), few_clients(client_learning_rate=0.01)
     )
     state = engine.initialize()
     datasets = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from federated_doubles import assert_same_bits, make_arrays, weights_of
+from federated_doubles import assert_same_bits, few_clients, make_arrays, weights_of
 
 from tff_autoprune import federated
 
@@ -47,7 +47,7 @@ def _engine(layer, frozen=False):
         x = _layers.Reshape((8, 8))(inputs)
         x = _layers.GlobalAveragePooling1D()(SEQUENCE_LAYERS[layer]()(x))
     model = tf.keras.Model(inputs, _layers.Dense(4)(x))
-    settings = federated.Settings(client_optimizer="sgd", client_learning_rate=0.5)
+    settings = few_clients(client_optimizer="sgd", client_learning_rate=0.5)
     return federated.Engine(model, settings)
 
 
@@ -82,7 +82,7 @@ def test_steps_rounds_and_clients_draw_anew():
     state = engine.initialize()
     # Without a learning rate that matters, only what is dropped changes the loss of a batch.
     still = federated.Engine(
-        engine.model, federated.Settings(client_optimizer="sgd", client_learning_rate=1e-12)
+        engine.model, few_clients(client_optimizer="sgd", client_learning_rate=1e-12)
     )
     images, labels = make_arrays(6, seed=0)
     one = tf.data.Dataset.from_tensor_slices((images, labels)).batch(6)
@@ -128,7 +128,7 @@ def test_a_frozen_base_that_is_called_as_in_training_trains():
     inputs = tf.keras.Input((8, 8, 1))
     x = _layers.GlobalAveragePooling2D()(base(inputs, training=True))
     model = tf.keras.Model(inputs, _layers.Dense(4)(x))
-    engine = federated.Engine(model, federated.Settings(client_learning_rate=0.01))
+    engine = federated.Engine(model, few_clients(client_learning_rate=0.01))
     state = engine.initialize()
     result = engine.next(state, [_batches()])
     assert result.failed_clients == 0

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from federated_doubles import assert_same_bits, make_datasets, make_model, weights_of
+from federated_doubles import assert_same_bits, few_clients, make_datasets, make_model, weights_of
 
 from tff_autoprune import federated, runtime
 from tff_autoprune.errors import UserError
@@ -35,7 +35,7 @@ def local_again():
 
 
 def _train(aggregator="mean", rounds=2):
-    settings = federated.Settings(aggregator=federated.AggregatorSettings(name=aggregator))
+    settings = few_clients(aggregator=federated.AggregatorSettings(name=aggregator))
     engine = federated.Engine(make_model(normalization="batch"), settings)
     state = engine.initialize()
     for _ in range(rounds):
@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_is_reported_and_replaced(caplog, kill):
     local = _train(rounds=3)
     with _worker_process("--bind=127.0.0.1:0") as (process, first), _serving() as second:
         runtime.start(workers=[first, second])
-        engine = federated.Engine(make_model(normalization="batch"))
+        engine = federated.Engine(make_model(normalization="batch"), few_clients())
         state = engine.next(engine.initialize(), make_datasets(_SIZES)).state
 
         kill(process)
@@ -106,7 +106,7 @@ def test_a_worker_that_is_killed_is_reported_and_replaced(caplog, kill):
 def test_no_worker_left_is_one_clear_error():
     with _worker_process("--bind=127.0.0.1:0") as (process, address):
         runtime.start(workers=[address])
-        engine = federated.Engine(make_model())
+        engine = federated.Engine(make_model(), few_clients())
         state = engine.initialize()
         process.kill()
         process.wait()

@@ -7,6 +7,7 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
+from federated_doubles import few_clients
 
 from tff_autoprune import federated
 from tff_autoprune.errors import UserError
@@ -127,7 +128,7 @@ def test_an_example_of_weight_0_teaches_nothing():
     model = _model(3)
     x, y = _x(5), LABELS["classes"]
     weights = np.r_[np.ones(5), np.zeros(ROWS - 5)].astype(np.float32)
-    settings = federated.Settings(client_optimizer="sgd", client_learning_rate=0.1)
+    settings = few_clients(client_optimizer="sgd", client_learning_rate=0.1)
 
     def trained(*arrays):
         task = federated.Task.of(model, sample_weights=True)
@@ -175,7 +176,7 @@ def test_metrics_of_ones_own_are_those_of_all_examples_pooled():
         metric.update_state(y, model(x))
         names = [name for name in found if name.startswith(metric.name.split("_")[0])]
         assert [found[name] for name in names] == [pytest.approx(float(metric.result()), abs=1e-5)]
-    engine = federated.Engine(model, task=task)
+    engine = federated.Engine(model, few_clients(), task=task)
     trained = engine.next(engine.initialize(), [_data(x, y)])
     assert any(name.startswith("auc") for name in trained.metrics)
 
@@ -202,7 +203,7 @@ def test_several_inputs_and_outputs_with_weights_of_their_losses():
     )
     assert found["accuracy"] == np.mean(np.argmax(outputs["kind"], -1) == labels["kind"])
     assert found["size/metric"] == pytest.approx(np.mean(np.abs(error)), rel=1e-5)
-    engine = federated.Engine(model, federated.Settings(client_learning_rate=0.01), task=task)
+    engine = federated.Engine(model, few_clients(client_learning_rate=0.01), task=task)
     state, losses = engine.initialize(), []
     for _ in range(5):
         result = engine.next(state, [dataset])
@@ -217,7 +218,7 @@ def test_integers_for_an_embedding():
     model = tf.keras.Model(inputs, _layers.Dense(3)(_layers.Embedding(9, 5)(inputs)))
     tokens = _RNG.integers(9, size=(ROWS, 4))
     dataset = _data(tokens, LABELS["tokens"])
-    engine = federated.Engine(model, federated.Settings(client_learning_rate=0.05))
+    engine = federated.Engine(model, few_clients(client_learning_rate=0.05))
     state = engine.initialize()
     first = engine.evaluate(state, [dataset])
     for _ in range(5):
@@ -288,7 +289,7 @@ def test_one_hot_labels_of_a_softmax_are_accepted_and_of_logits_asked_about():
 )
 def test_mistakes_are_one_line(dataset, message):
     with pytest.raises(UserError, match=message) as caught:
-        engine = federated.Engine(_image_model())
+        engine = federated.Engine(_image_model(), few_clients())
         engine.next(engine.initialize(), [dataset])
     assert "\n" not in str(caught.value)
 

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 QUICK = (
     "--config.federated.rounds=2",
     "--config.federated.clients_per_round=2",
+    "--config.aggregator.min_clients=1",
     "--config.federated.local_epochs=1",
     "--config.pruning.method=paper",
     "--config.pruning.paper_k=1.0",

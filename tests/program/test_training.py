@@ -22,6 +22,7 @@ SMALL = (
     "--config.model.filters=(6,8)",
     "--config.federated.rounds=8",
     "--config.federated.clients_per_round=3",
+    "--config.aggregator.min_clients=2",
     "--config.federated.local_epochs=1",
     "--config.federated.evaluate_every=4",
     "--config.federated.checkpoint_every=2",
@@ -146,8 +147,20 @@ def test_an_earlier_run_is_not_lost_by_mistake(run_dir):
             "pruning.target_parameters: expected at least",
         ),
         (
-            ["--config.aggregator.name=dp", "--config.federated.clients_per_round=11"],
+            [
+                "--config.aggregator.name=dp",
+                "--config.federated.clients_per_round=11",
+                "--config.pruning.method=none",
+            ],
             "federated.clients_per_round: expected at most the 10 training clients",
+        ),
+        (
+            ["--config.aggregator.name=dp"],
+            "pruning.method: 'auto' asks validation clients",
+        ),
+        (
+            ["--config.aggregator.min_clients=3"],
+            "aggregator.min_clients: an evaluation on validation clients needs at least 3 clients",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from tff_autoprune import runtime as runtime_lib
 from tff_autoprune.search import base, trial
 
 CLASSES = 5
+_SETTINGS = federated.Settings(aggregator=federated.AggregatorSettings(min_clients=1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +40,7 @@ def _flat_model():
 def test_the_loss_of_a_cut_is_that_of_the_model_it_would_leave(build, downloads_of_candidates):
     tf.keras.utils.set_random_seed(0)
     model = build()
-    engine = federated.Engine(model, federated.Settings())
+    engine = federated.Engine(model, _SETTINGS)
     state = engine.initialize()
     generator = np.random.default_rng(0)
     images = generator.random((12, *model.input_shape[1:]), np.float32)

@@ -1,4 +1,4 @@
-"""Aggregators by name, and the bytes a client sends under each."""
+"""Aggregators by name: how updates and reports are summed, and the bytes a client sends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
+from tff_autoprune.federated import reports
 from tff_autoprune.federated.noise import SeededAdaptiveClipSumQuery
 from tff_autoprune.federated.settings import AggregatorSettings
+from tff_autoprune.federated.task import Task
 
 _Factory = tff.aggregators.WeightedAggregationFactory
 _Shapes = Sequence[Sequence[int]]
@@ -107,9 +109,24 @@ def _quantized_bytes(shapes: _Shapes) -> int:
     return total
 
 
+def _plain(settings: AggregatorSettings, task: Task) -> reports.Plain:
+    del settings, task
+    return reports.Plain()
+
+
+def _secure_sums(settings: AggregatorSettings, task: Task) -> reports.Plain:
+    del settings, task
+    return reports.Secure()
+
+
+def _noised(settings: AggregatorSettings, task: Task) -> reports.Plain:
+    return reports.Noised(settings.report_noise, task)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     build: Callable[[AggregatorSettings], _Factory]
+    reports: Callable[[AggregatorSettings, Task], reports.Plain] = _plain
     # Secure summation sends 32-bit integers in place of floats.
     update_bytes: Callable[[_Shapes], int] = _float_bytes
 
@@ -117,9 +134,9 @@ class _Entry:
 _REGISTRY: dict[str, _Entry] = {
     "mean": _Entry(_mean),
     "robust": _Entry(_robust),
-    "secure": _Entry(_secure),
-    "dp": _Entry(_dp),
-    "compressed": _Entry(_compressed, _quantized_bytes),
+    "secure": _Entry(_secure, _secure_sums),
+    "dp": _Entry(_dp, _noised),
+    "compressed": _Entry(_compressed, update_bytes=_quantized_bytes),
 }
 
 
@@ -133,6 +150,16 @@ def build(settings: AggregatorSettings) -> _Factory:
       A factory for weighted aggregation of any structure of float32 tensors.
     """
     return _REGISTRY[settings.name].build(settings)
+
+
+def build_reports(settings: AggregatorSettings, task: Task) -> reports.Plain:
+    """Returns how what clients report is summed under an aggregator.
+
+    Args:
+      settings: Its name and options.
+      task: What the model learns; says what bounds the figures have.
+    """
+    return _REGISTRY[settings.name].reports(settings, task)
 
 
 def update_bytes(settings: AggregatorSettings, shapes: _Shapes) -> int:

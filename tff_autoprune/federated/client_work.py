@@ -15,12 +15,22 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune.federated import batch_norm, loops, optimizers, precision
+from tff_autoprune.federated import (
+    aggregators,
+    batch_norm,
+    loops,
+    optimizers,
+    precision,
+    reports,
+)
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.federated.stateless import StatelessModel
 from tff_autoprune.federated.task import Task
 
 Regularizer = Callable[[Sequence[tf.Tensor]], tf.Tensor]
+
+# Tells the noise on reports from any other that derives from the same seed.
+_REPORT_STREAM = 1
 
 
 def weights_type(stateless: StatelessModel) -> tff.StructType:
@@ -73,6 +83,8 @@ def build_client_work(
 ) -> tff.learning.templates.ClientWorkProcess:
     """Builds the client work of federated averaging.
 
+    What clients report is summed as the aggregator says (`aggregators.build_reports`).
+
     Args:
       stateless: The model.
       task: What it learns.
@@ -95,6 +107,7 @@ def build_client_work(
     )
     weights_tff_type = weights_type(stateless)
     batches_type = training_data_type(stateless, task)
+    reporting = aggregators.build_reports(settings.aggregator, task)
 
     @tff.tensorflow.computation
     def initial_state():
@@ -120,13 +133,14 @@ def build_client_work(
     def train(state, weights, dataset):
         hparams = state["optimizer"].copy()
         rate_key = tff.learning.optimizers.LEARNING_RATE_KEY
-        hparams[rate_key] = (
-            hparams[rate_key]
-            * state["learning_rate_scale"]
-            * optimizers.schedule_factor(settings, state["round_num"])
-        )
+        if rate_key in hparams:
+            hparams[rate_key] = (
+                hparams[rate_key]
+                * state["learning_rate_scale"]
+                * optimizers.schedule_factor(settings, state["round_num"])
+            )
         optimizer_state = optimizer.set_hparams(optimizer.initialize(stateless.trainable), hparams)
-        penalty = state["penalty"]
+        penalty, received = state["penalty"], tuple(weights.trainable)
 
         def step(loop, element):
             step_num, trainable, non_trainable, optimizer_state, sums = loop
@@ -140,6 +154,10 @@ def build_client_work(
                 loss = tf.math.divide_no_nan(new["loss_sum"], new["num_examples"])
                 if regularizer is not None:
                     loss += penalty * regularizer(trainable)
+                if settings.proximal_strength:
+                    # FedProx, Li et al., arXiv 1812.06127.
+                    moved = [tf.nn.l2_loss(new - old) for new, old in zip(trainable, received)]
+                    loss += settings.proximal_strength * tf.add_n(moved)
             gradients = tape.gradient(
                 loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
@@ -176,11 +194,19 @@ def build_client_work(
         weight = good * sums["num_examples"] if by_examples else good
         # `where`, because 0 * NaN is NaN.
         sums = tf.nest.map_structure(lambda s: tf.where(good > 0, s, tf.zeros_like(s)), sums)
-        report = collections.OrderedDict(
-            train=sums, non_finite_clients=tf.cast(non_finite, "int32")
-        )
+        sums[reports.NON_FINITE] = tf.cast(non_finite, tf.float32)
+        report = reporting.prepare(sums)
         result = tff.learning.templates.ClientResult(update=update, update_weight=weight)
         return result, report
+
+    report_type = client_update.type_signature.result[1]
+
+    @tff.tensorflow.computation(state_type, report_type)
+    def released(state, report):
+        seed = tf.stack([settings.aggregator.seed, _REPORT_STREAM, state["round_num"]])
+        train = collections.OrderedDict(reporting.release(report, seed))
+        non_finite = train.pop(reports.NON_FINITE)
+        return collections.OrderedDict(train=train, non_finite_clients=non_finite)
 
     @tff.tensorflow.computation(state_type)
     def next_state(state):
@@ -200,7 +226,9 @@ def build_client_work(
             client_update, (tff.federated_broadcast(state), weights, data)
         )
         return tff.templates.MeasuredProcessOutput(
-            tff.federated_map(next_state, state), result, tff.federated_sum(report)
+            tff.federated_map(next_state, state),
+            result,
+            tff.federated_map(released, (state, reporting.sum(report))),
         )
 
     @tff.tensorflow.computation(state_type)

@@ -21,9 +21,11 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.federated import (
     aggregators,
     batches,
+    comparison,
     evaluation,
     examination,
     optimizers,
+    reports,
     trials,
 )
 from tff_autoprune.federated import process as process_lib
@@ -92,11 +94,11 @@ class Engine:
     >>> engine = federated.Engine(model, federated.Settings(client_learning_rate=0.01))
     >>> batches = [
     ...     clients.create_tf_dataset_for_client(client).batch(20)
-    ...     for client in clients.client_ids[:2]
+    ...     for client in clients.client_ids[:3]
     ... ]
     >>> result = engine.next(engine.initialize(), batches)
     >>> result.clients, result.failed_clients
-    (2, 0)
+    (3, 0)
 
     Cut a filter and go on with everything that was learned:
 
@@ -129,7 +131,7 @@ class Engine:
         self._regularizer_fn = regularizer_fn
         self._stateless = StatelessModel(model)
         self.task = task or Task.of(model)
-        self._built: dict[tuple, tff.Computation] = {}
+        self._built: dict[tuple, Any] = {}
 
     def with_model(self, model: tf.keras.Model) -> Engine:
         """Returns an engine for another model, with the same settings."""
@@ -146,18 +148,29 @@ class Engine:
         )
 
     @functools.cached_property
-    def _evaluation(self) -> tff.Computation:
-        return process_lib.build_evaluation(self._stateless, self.task)
+    def _reports(self) -> reports.Plain:
+        return aggregators.build_reports(self.settings.aggregator, self.task)
 
-    def _of_layers(
-        self,
-        build: Callable[[StatelessModel, Task, Mapping[str, int]], tff.Computation],
-        layers: Mapping[str, int],
-    ) -> tff.Computation:
-        key = (build, *layers.items())
+    def _once(self, key: tuple, build: Callable[[], Any]) -> Any:
+        """Returns what was built for a key; builds it the first time."""
         if key not in self._built:
-            self._built[key] = build(self._stateless, self.task, layers)
+            self._built[key] = build()
         return self._built[key]
+
+    def _clients(
+        self, what: str, client_datasets: Sequence[tf.data.Dataset]
+    ) -> list[tf.data.Dataset]:
+        """Returns batches as the task wants them, of enough clients."""
+        self.settings.aggregator.check_clients(what, len(client_datasets))
+        return batches.of_clients(self.task, client_datasets)
+
+    def _check_exact(self, what: str) -> None:
+        if not self._reports.exact:
+            raise UserError(
+                f"aggregator.name: with {self.settings.aggregator.name!r} there is no {what}: no"
+                " noise covers what clients would tell. Use a pruning method that asks nothing of"
+                " clients (none, paper, uniform, unstructured)."
+            )
 
     @functools.cached_property
     def _initial_state(self) -> State:
@@ -190,25 +203,24 @@ class Engine:
           What the round did.
 
         Raises:
-          UserError: If there are no clients.
+          UserError: If there are fewer clients than `aggregator.min_clients`.
         """
-        if not client_datasets:
-            raise UserError("federated: a round needs at least one client, found none.")
-        data = batches.of_clients(self.task, client_datasets)
+        data = self._clients("a round", client_datasets)
         if self._stateless.has_randomness:
             seeds = seeds or [(0, number) for number in range(len(data))]
             data = list(map(batches.with_seed, data, seeds))
         with batches.errors_explained():
             output = self.process.next(state, data)
         report = output.metrics["client_work"]
-        failed_clients = int(report["non_finite_clients"])
+        # A noised count is no whole number, and may be anything.
+        failed_clients = min(max(round(float(report["non_finite_clients"])), 0), len(data))
         rejected = bool(output.metrics["finalizer"]["rejected"])
         return RoundResult(
             state=output.state,
             metrics=self.task.finalize(report["train"]),
             clients=len(data),
             failed_clients=failed_clients,
-            failed=rejected or failed_clients == len(data),
+            failed=rejected or (self._reports.exact and failed_clients == len(data)),
             download_bytes=_nbytes(self.model.weights) * len(data),
             upload_bytes=len(data)
             * aggregators.update_bytes(
@@ -217,20 +229,46 @@ class Engine:
         )
 
     def evaluate(
-        self, state: State, client_datasets: Sequence[tf.data.Dataset]
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        *,
+        question: int = 0,
+        public: bool = False,
     ) -> dict[str, float]:
         """Evaluates the server's model on clients.
 
         Args:
           state: Whose weights to evaluate.
           client_datasets: Batches of each client.
+          question: dp: tells apart what is asked of the same round's model; two questions with the
+            same number would get the same noise, which could then be subtracted.
+          public: Whether these clients' figures may be seen as they are: no noise, any number of
+            clients. For the test clients of a simulation, or clients that have agreed.
 
         Returns:
-          See `Task.finalize`; aggregated by TFF.
+          See `Task.finalize`; aggregated by TFF. With dp every client counts alike, and
+          "num_examples" is the number of clients.
+
+        Raises:
+          UserError: If there are fewer clients than `aggregator.min_clients`.
         """
-        return evaluation.run(
-            self._evaluation, self.task, state.global_model_weights, client_datasets
+        reporting = self._reports
+        if public:
+            data = batches.of_clients(self.task, client_datasets)
+            reporting = reporting if reporting.exact else reports.Plain()
+        else:
+            data = self._clients("an evaluation", client_datasets)
+        if not data:
+            raise UserError("federated: an evaluation needs at least one client, found none.")
+        computation = self._once(
+            ("evaluate", public),
+            lambda: process_lib.build_evaluation(self._stateless, self.task, reporting),
         )
+        with batches.errors_explained():
+            sums = computation(state.global_model_weights, data)
+        seed = (self.settings.aggregator.seed, 2 + question, int(state.client_work["round_num"]))
+        return self.task.finalize(reporting.release(sums, np.asarray(seed, np.int32)))
 
     def examine(
         self,
@@ -246,22 +284,122 @@ class Engine:
           layers: See `examination.build_examination`.
 
         Returns:
-          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples", and for each
-          layer the second moments of its input, float32 [channels, channels], a mean over examples;
-          all aggregated by TFF.
+          What `evaluate` does, and for each layer in reach the second moments of its input, float32
+          [channels, channels]: means over examples of sums over places. `unreached` says why a
+          layer is missing.
 
         Raises:
-          UserError: If there are no clients.
+          UserError: If there are fewer clients than `aggregator.min_clients`, or with dp.
         """
-        if not client_datasets:
-            raise UserError("federated: an examination needs at least one client, found none.")
-        if not layers:
+        self._check_exact("examination")
+        data = self._clients("an examination", client_datasets)
+        channels = self._reach(layers).channels
+        within = {name: places for name, places in layers.items() if name in channels}
+        if not within:
             return self.evaluate(state, client_datasets), {}
-        sums, moments = self._of_layers(examination.build_examination, layers)(
-            state.global_model_weights, batches.of_clients(self.task, client_datasets)
+        computation = self._once(
+            ("examine", *within.items()),
+            lambda: examination.build_examination(
+                self._stateless, self.task, self._reports, within, channels
+            ),
         )
-        moments = {name: np.asarray(value) for name, value in moments.items()}
-        return self.task.finalize(sums), moments
+        with batches.errors_explained():
+            sums, moments = computation(state.global_model_weights, data)
+        examples = np.float32(max(float(sums["num_examples"]), 1.0))
+        found = {name: np.asarray(value) / examples for name, value in moments.items()}
+        return self.task.finalize(sums), found
+
+    def unreached(self, layers: Mapping[str, int]) -> Mapping[str, str]:
+        """Returns which layers `examine` cannot reach, and why."""
+        return self._reach(layers).unreached
+
+    def _reach(self, layers: Mapping[str, int]) -> examination.Reach:
+        return self._once(
+            ("reach", *layers.items()),
+            lambda: examination.reach(self._stateless, self.task, layers),
+        )
+
+    def compare(
+        self,
+        state: State,
+        client_datasets: Sequence[tf.data.Dataset],
+        candidates: Sequence[comparison.Candidate] = (),
+        against: Sequence[tf.keras.Model] = (),
+    ) -> comparison.Comparison:
+        """Compares models with the server's model on the same clients.
+
+        Args:
+          state: Whose weights the server's model has.
+          client_datasets: Batches of each client.
+          candidates: Each maps indices in `model.weights` to values that replace these weights.
+          against: Models of any architecture, with their weights, for the same task.
+
+        Returns:
+          The comparison: first the candidates, then the other models.
+
+        Raises:
+          UserError: If there are fewer clients than `aggregator.min_clients`, with dp, or if a
+            candidate does not fit the model.
+        """
+        self._check_exact("comparison of models")
+        data = self._clients("a comparison", client_datasets)
+        replaced = tuple(sorted({index for one in candidates for index in one}))
+        values = self._stacked(state, candidates, replaced)
+        others = [StatelessModel(model) for model in against]
+        build = functools.partial(
+            comparison.build_comparison,
+            self._stateless,
+            self.task,
+            self._reports,
+            replaced,
+            len(candidates),
+            others,
+        )
+        # Other models come and go: what is traced for them would only fill the memory.
+        computation = (
+            build() if others else self._once(("compare", len(candidates), replaced), build)
+        )
+        others_weights = tuple(map(evaluation.weights_of, against))
+        present = state.global_model_weights
+        with batches.errors_explained():
+            report = computation(present, values, others_weights, data)
+        finite = [
+            comparison.is_finite((*present.trainable, *present.non_trainable)),
+            *(comparison.is_finite(one.values()) for one in candidates),
+            *(comparison.is_finite((*w.trainable, *w.non_trainable)) for w in others_weights),
+        ]
+        return comparison.finalize(report, self.task, len(data), finite)
+
+    def _stacked(
+        self, state: State, candidates: Sequence[comparison.Candidate], replaced: Sequence[int]
+    ) -> tuple[np.ndarray, ...]:
+        """Returns the values of each replaced weight in all candidates."""
+        weights = self.model.weights
+        present = dict(
+            zip(
+                map(id, (*self.model.trainable_weights, *self.model.non_trainable_weights)),
+                (*state.global_model_weights.trainable, *state.global_model_weights.non_trainable),
+            )
+        )
+        stacked = []
+        for index in replaced:
+            if not 0 <= index < len(weights):
+                raise UserError(
+                    f"compare: a candidate replaces weight {index}; the model has {len(weights)}."
+                )
+            variable = weights[index]
+            dtype = variable.dtype.as_numpy_dtype
+            values = [
+                np.asarray(one.get(index, present[id(variable)]), dtype) for one in candidates
+            ]
+            for value in values:
+                if value.shape != tuple(variable.shape):
+                    raise UserError(
+                        f"compare: {variable.name} has the shape {tuple(variable.shape)}, a"
+                        f" candidate {value.shape}."
+                    )
+            stacked.append(np.stack(values))
+        return tuple(stacked)
 
     def try_candidates(
         self,
@@ -285,14 +423,16 @@ class Engine:
         Raises:
           UserError: If there are no clients.
         """
-        if not client_datasets:
-            raise UserError("federated: a trial needs at least one client, found none.")
+        self._check_exact("trial of candidates")
+        data = self._clients("a trial", client_datasets)
         ordered = collections.OrderedDict(
             (name, np.asarray(mixes[name], np.float32)) for name in layers
         )
-        means, examples = self._of_layers(trials.build_trials, layers)(
-            state.global_model_weights, ordered, batches.of_clients(self.task, client_datasets)
+        computation = self._once(
+            ("try", *layers.items()),
+            lambda: trials.build_trials(self._stateless, self.task, layers),
         )
+        means, examples = computation(state.global_model_weights, ordered, data)
         return [
             self.task.finalize({**dict(zip(means, sums)), "num_examples": examples})
             for sums in zip(*(np.asarray(mean) * examples for mean in means.values()))
@@ -358,7 +498,7 @@ class Engine:
         It is that of the clients, unless the server's optimizer is adaptive: then it is the
         server's, since such an optimizer takes the scale of the clients' updates out again.
         """
-        if self.settings.server_optimizer not in optimizers.ADAPTIVE:
+        if not optimizers.has_adaptive_server(self.settings):
             return self._set_client_scalar(state, "learning_rate_scale", scale)
         finalizer = state.finalizer.copy()
         finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)

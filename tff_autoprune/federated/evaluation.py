@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import batches, process
+from tff_autoprune.federated import batches, process, reports
 from tff_autoprune.federated.stateless import StatelessModel
 from tff_autoprune.federated.task import Task
 
@@ -24,9 +24,9 @@ def _computation(model: tf.keras.Model, task: Task) -> tff.Computation:
         key = (model.to_json(), task)
     except (NotImplementedError, TypeError, ValueError):
         # A layer of the user's own that cannot be described.
-        return process.build_evaluation(StatelessModel(model), task)
+        return process.build_evaluation(StatelessModel(model), task, reports.Plain())
     if key not in _cache:
-        _cache[key] = process.build_evaluation(StatelessModel(model), task)
+        _cache[key] = process.build_evaluation(StatelessModel(model), task, reports.Plain())
     _cache.move_to_end(key)
     while len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
@@ -41,39 +41,12 @@ def weights_of(model: tf.keras.Model) -> tff.learning.models.ModelWeights:
     )
 
 
-def run(
-    computation: tff.Computation,
-    task: Task,
-    weights: tff.learning.models.ModelWeights,
-    client_datasets: Sequence[tf.data.Dataset],
-) -> dict[str, float]:
-    """Evaluates weights on clients.
-
-    Args:
-      computation: What `process.build_evaluation` returned.
-      task: What the model learns.
-      weights: Of an architecture that the computation serves.
-      client_datasets: Batches (inputs, labels) of each client; see `batches.of_clients`.
-
-    Returns:
-      See `Task.finalize`; aggregated by TFF.
-
-    Raises:
-      UserError: If there are no clients.
-    """
-    if not client_datasets:
-        raise UserError("federated: an evaluation needs at least one client, found none.")
-    with batches.errors_explained():
-        sums = computation(weights, batches.of_clients(task, client_datasets))
-    return task.finalize(sums)
-
-
 def evaluate_model(
     model: tf.keras.Model,
     client_datasets: Sequence[tf.data.Dataset],
     task: Optional[Task] = None,
 ) -> dict[str, float]:
-    """Evaluates a Keras model on clients.
+    """Evaluates a Keras model on clients whose sums may be seen: one's own, or public ones.
 
     Args:
       model: A built model.
@@ -87,4 +60,10 @@ def evaluate_model(
       UserError: If there are no clients.
     """
     task = task or Task.of(model)
-    return run(_computation(model, task), task, weights_of(model), client_datasets)
+    if not client_datasets:
+        raise UserError("federated: an evaluation needs at least one client, found none.")
+    with batches.errors_explained():
+        sums = _computation(model, task)(
+            weights_of(model), batches.of_clients(task, client_datasets)
+        )
+    return task.finalize(sums)

@@ -1,12 +1,19 @@
 """The differential privacy guarantee of a run with the "dp" aggregator.
 
-A guarantee for a client: the released models hardly depend on whether one client's data is replaced
-by another's. Each round samples a fixed number of clients without replacement; replacing one of
-them moves the sum of updates clipped to norm C by at most 2 C, so that noise of standard deviation
-z C is z / 2 times the sensitivity. Rounds are composed by Renyi differential privacy
+A guarantee for a client: what the server releases hardly depends on whether one client's data is
+replaced by another's.
+
+Training clients. A round samples a fixed number of clients without replacement and releases two
+noised sums: of updates clipped to norm C, which a replaced client moves by at most 2 C, so that
+noise of standard deviation z C is z / 2 times the sensitivity; and of reports (`reports.Noised`),
+whose multiplier r is over their sensitivity. Two Gaussian mechanisms on the same clients are one
+with the multiplier ((z / 2)^-2 + r^-2)^-1/2. Rounds are composed by Renyi differential privacy
 (Mironov, arXiv 1702.07476; sampling without replacement: Wang et al., arXiv 1808.00087).
 
-Pruning reads only released models: post-processing, which costs nothing.
+Held-out clients. They are asked for reports only; every question counts in full, since the same
+clients may be asked each time.
+
+Pruning reads what was released, and nothing else: post-processing, which costs nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from tff_autoprune.federated.settings import AggregatorSettings
 
 
 def epsilon(settings: AggregatorSettings, *, rounds: int, num_clients: int) -> float:
-    """Returns epsilon at `settings.delta`.
+    """Returns epsilon for a training client, at `settings.delta`.
 
     Args:
       settings: Of the "dp" aggregator; its `clients_per_round` is the sample of a round.
@@ -32,10 +39,7 @@ def epsilon(settings: AggregatorSettings, *, rounds: int, num_clients: int) -> f
     Raises:
       UserError: If the aggregator is not "dp", or samples more clients than there are.
     """
-    if settings.name != "dp":
-        raise UserError(
-            f"aggregator.name: only 'dp' has a privacy guarantee, found {settings.name!r}."
-        )
+    _check_name(settings)
     sample = settings.clients_per_round
     if sample > num_clients:
         raise UserError(
@@ -44,15 +48,47 @@ def epsilon(settings: AggregatorSettings, *, rounds: int, num_clients: int) -> f
         )
     if rounds == 0:
         return 0.0
-    if settings.noise_multiplier == 0:
+    if not settings.noise_multiplier or not settings.report_noise:
         return float("inf")
-    gaussian = dp_accounting.GaussianDpEvent(settings.noise_multiplier / 2)
+    update, report = settings.noise_multiplier / 2, settings.report_noise
+    gaussian = dp_accounting.GaussianDpEvent((update**-2 + report**-2) ** -0.5)
+    if sample < num_clients:
+        gaussian = dp_accounting.SampledWithoutReplacementDpEvent(num_clients, sample, gaussian)
+    return _composed(settings, gaussian, rounds)
+
+
+def held_out_epsilon(settings: AggregatorSettings, *, questions: int) -> float:
+    """Returns epsilon for a held-out client that only answers questions, at `settings.delta`.
+
+    Args:
+      settings: Of the "dp" aggregator.
+      questions: Evaluations that the client took part in, at most; public ones
+        (`Engine.evaluate(..., public=True)`) have no guarantee and do not count.
+
+    Returns:
+      Epsilon; infinite without noise, 0 without questions.
+
+    Raises:
+      UserError: If the aggregator is not "dp".
+    """
+    _check_name(settings)
+    if questions == 0:
+        return 0.0
+    if not settings.report_noise:
+        return float("inf")
+    return _composed(settings, dp_accounting.GaussianDpEvent(settings.report_noise), questions)
+
+
+def _check_name(settings: AggregatorSettings) -> None:
+    if settings.name != "dp":
+        raise UserError(
+            f"aggregator.name: only 'dp' has a privacy guarantee, found {settings.name!r}."
+        )
+
+
+def _composed(settings: AggregatorSettings, event: dp_accounting.DpEvent, count: int) -> float:
     accountant = rdp.RdpAccountant(
         neighboring_relation=dp_accounting.NeighboringRelation.REPLACE_ONE
     )
-    if sample == num_clients:
-        accountant.compose(gaussian, rounds)
-    else:
-        event = dp_accounting.SampledWithoutReplacementDpEvent(num_clients, sample, gaussian)
-        accountant.compose(event, rounds)
+    accountant.compose(event, count)
     return float(accountant.get_epsilon(settings.delta))

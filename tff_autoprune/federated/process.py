@@ -10,7 +10,7 @@ from typing import Optional
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_autoprune.federated import aggregators
+from tff_autoprune.federated import aggregators, reports
 from tff_autoprune.federated import client_work as client_work_lib
 from tff_autoprune.federated.finalizer import build_finalizer
 from tff_autoprune.federated.settings import Settings
@@ -50,7 +50,7 @@ def build_learning_process(
         stateless, task, settings, regularizer=regularizer
     )
     update = client_work.next.type_signature.result.result.member
-    aggregator = aggregators.build(settings.aggregator).create(update.update, update.update_weight)
+    aggregator = _aggregator(settings).create(update.update, update.update_weight)
     return tff.learning.templates.compose_learning_process(
         initial_weights,
         tff.learning.templates.build_broadcast_process(weights_type),
@@ -60,12 +60,28 @@ def build_learning_process(
     )
 
 
-def build_evaluation(stateless: StatelessModel, task: Task) -> tff.Computation:
+def _aggregator(settings: Settings) -> tff.aggregators.WeightedAggregationFactory:
+    own = settings.tff_aggregator
+    if own is None:
+        return aggregators.build(settings.aggregator)
+    if isinstance(own, tff.aggregators.UnweightedAggregationFactory):
+        return tff.aggregators.as_weighted_aggregator(own)
+    return own
+
+
+def build_evaluation(
+    stateless: StatelessModel, task: Task, reporting: reports.Plain
+) -> tff.Computation:
     """Builds federated evaluation.
+
+    Args:
+      stateless: The model.
+      task: What it learns.
+      reporting: How the sums of clients are summed.
 
     Returns:
       `(<W@SERVER, {D*}@CLIENTS> -> sums@SERVER)`; the sums are those of
-      `task.evaluation_sums`.
+      `task.evaluation_sums`, to be released by `reporting`.
     """
     weights_type = client_work_lib.weights_type(stateless)
     data_type = client_work_lib.data_type(task)
@@ -73,13 +89,14 @@ def build_evaluation(stateless: StatelessModel, task: Task) -> tff.Computation:
     @tff.tensorflow.computation(weights_type, data_type)
     @tf.function(autograph=False)
     def evaluate_client(weights, dataset):
-        return client_work_lib.evaluation_loop(stateless, task, weights, dataset)
+        sums = client_work_lib.evaluation_loop(stateless, task, weights, dataset)
+        return reporting.prepare(sums)
 
     @tff.federated_computation(
         tff.FederatedType(weights_type, tff.SERVER), tff.FederatedType(data_type, tff.CLIENTS)
     )
     def evaluate(weights, data):
-        return tff.federated_sum(
+        return reporting.sum(
             tff.federated_map(evaluate_client, (tff.federated_broadcast(weights), data))
         )
 

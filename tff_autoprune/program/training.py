@@ -27,7 +27,7 @@ from tff_autoprune import federated, files, models, randomness, surgery
 from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
-from tff_autoprune.program import notices, tensorboard
+from tff_autoprune.program import notices, privacy, tensorboard
 from tff_autoprune.program import records as records_lib
 from tff_autoprune.program.progress import Progress
 from tff_autoprune.run_directory import RunDirectory
@@ -115,11 +115,13 @@ class Training:
         self._snapshot_engine: Optional[federated.Engine] = None
         self._method_stopped = False
         self._accuracy: Optional[float] = None
+        self._validations = 0
         self._retried_cohorts = 0
         self._earlier_seconds = 0.0
         self._rebuild_seconds = 0.0
         self._feedback_bytes = 0
         self._architecture_changed()
+        privacy.check(config, self._data, self._engine.settings.aggregator)
         self._privacy()  # Whether it can be told, before training spends it.
 
         # An earlier run is lost only when nothing is wrong with the one that replaces it.
@@ -264,19 +266,23 @@ class Training:
                 round_num=self._round_num,
                 attempt=attempt,
             )
-            result = self._train_clients(cohort.returning) if cohort.returning else None
+            enough = len(cohort.returning) >= self._config.aggregator.min_clients
+            if not enough:
+                # A sum over so few is never made: nobody sends anything.
+                cohort = dataclasses.replace(cohort, returning=())
+            result = self._train_clients(cohort.returning) if enough else None
             attempts.append(_Attempt(cohort, result))
             if result is not None and not result.failed:
                 return attempts
             self._retried_cohorts += 1
             self._progress.message(
-                f"round {self._round_num}: no client of the cohort returned a usable update;"
-                " sampling another cohort"
+                f"round {self._round_num}: no update of the cohort can be used; sampling another"
+                " cohort"
             )
         raise UserError(
             f"round {self._round_num}: {settings.max_attempts} cohorts in a row returned no usable"
-            " update (federated.max_attempts); look at federated.client_learning_rate and"
-            " federated.dropout_probability. The last checkpoint is kept."
+            " update (federated.max_attempts); look at federated.client_learning_rate,"
+            " federated.dropout_probability, aggregator.min_clients. The last checkpoint is kept."
         )
 
     def _train_clients(self, client_ids: Sequence[str]) -> federated.RoundResult:
@@ -298,6 +304,7 @@ class Training:
             self._state, self._validation_datasets(settings.evaluation_clients)
         )
         self._accuracy = result["metric"]
+        self._validations += 1
         return result
 
     def _evaluation_datasets(self, client_data: Any, client_ids: Sequence[str]) -> list:
@@ -449,6 +456,7 @@ class Training:
                     "method_state": self._method_state,
                     "method_stopped": self._method_stopped,
                     "accuracy": self._accuracy,
+                    "validations": self._validations,
                     "retried_cohorts": self._retried_cohorts,
                     "seconds": self._seconds(),
                     "rebuild_seconds": self._rebuild_seconds,
@@ -470,6 +478,7 @@ class Training:
         self._method_state = document["method_state"]
         self._method_stopped = document["method_stopped"]
         self._accuracy = document["accuracy"]
+        self._validations = document["validations"]
         self._retried_cohorts = document["retried_cohorts"]
         self._earlier_seconds = document["seconds"]
         self._rebuild_seconds = document["rebuild_seconds"]
@@ -504,9 +513,13 @@ class Training:
         accuracy = {}
         for name in ("validation", "test"):
             clients = getattr(self._data, name)
-            result = self._engine.evaluate(
-                self._state, self._evaluation_datasets(clients, clients.client_ids)
-            )
+            datasets = self._evaluation_datasets(clients, clients.client_ids)
+            if name == "test":
+                # The yardstick of the simulation, which nobody would have in a deployment.
+                result = self._engine.evaluate(self._state, datasets, public=True)
+            else:
+                result = self._engine.evaluate(self._state, datasets, question=1)
+                self._validations += 1
             accuracy[name] = result["metric"]
         total = self._records.total
         summary = self._files.update_summary(
@@ -548,21 +561,14 @@ class Training:
         return summary
 
     def _privacy(self) -> Optional[dict[str, Any]]:
-        """What differential privacy the weights have; None without it."""
-        aggregator = self._engine.settings.aggregator
-        if aggregator.name != "dp":
-            return None
-        # A cohort that was tried again has received the model and been aggregated, too.
-        rounds = self._round_num + self._retried_cohorts
-        epsilon = federated.privacy.epsilon(
-            aggregator, rounds=rounds, num_clients=len(self._data.train.client_ids)
+        """What differential privacy clients have; None without it."""
+        return privacy.describe(
+            self._engine.settings.aggregator,
+            # A cohort that was tried again has received the model and been aggregated, too.
+            rounds=self._round_num + self._retried_cohorts,
+            num_clients=len(self._data.train.client_ids),
+            questions=self._validations,
         )
-        return {
-            # JSON has no infinity: without noise there is no guarantee.
-            "epsilon": epsilon if np.isfinite(epsilon) else None,
-            "delta": aggregator.delta,
-            "rounds": rounds,
-        }
 
 
 def _warn_of_inputs(model: tf.keras.Model, data: data_lib.FederatedData) -> None:

@@ -9,8 +9,8 @@ A method is a pure state machine on the server:
 
 It is asked before the first round (`round_num` 0) and after every round. Its state is plain JSON
 (dict, list, str, int, float, bool, None), which the program checkpoints: a resumed run decides as
-an uninterrupted one. It sees only what the aggregator released, so whatever privacy guarantee the
-aggregator gives holds for the pruned model too (post-processing).
+an uninterrupted one. It sees only what the aggregator released; what guarantee that has, and for
+whom, is in docs/privacy.md.
 """
 
 from __future__ import annotations
