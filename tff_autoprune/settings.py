@@ -107,6 +107,9 @@ class Federated(Section):
     client_weighting: str = choice(
         "examples", ("examples", "uniform"), "How client updates are weighted."
     )
+    proximal_strength: float = at_least(
+        0, 0.0, "FedProx: pull of clients' weights to the server's (mu); 0 is off."
+    )
     batch_norm: str = choice(
         "aggregate",
         ("aggregate", "average"),

@@ -89,16 +89,32 @@ def test_the_command_explains_itself_and_fails_in_one_line(tmp_path):
 
 def test_the_command_exports(trained_run):
     done = subprocess.run(
-        [sys.executable, "scripts/export.py", f"--run_dir={trained_run.path}", "--formats=float16"],
+        [
+            sys.executable,
+            "scripts/export.py",
+            f"--run_dir={trained_run.path}",
+            "--formats=float16",
+            "--client",
+        ],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "pruned.float16" in done.stdout
+    assert "pruned.client" in done.stdout
     assert set(json.loads(trained_run.summary.read_text())["export"]) == {
         "dense.float16",
         "pruned.float16",
     }
+
+    section = json.loads(trained_run.summary.read_text())["client"]
+    spec = config_lib.load_data(trained_run.read_config()["config"]).spec
+    for name in ("dense", "pruned"):
+        client = export.TFLiteClient((trained_run.path / section[name]["path"]).read_bytes())
+        assert client.image_shape == tuple(spec.source_shape)
+        assert client.batch_size == section["batch_size"]
+        assert section[name]["weights_difference"] < 1e-3
+    assert section["pruned"]["bytes"] < section["dense"]["bytes"]
 
 
 def test_a_damaged_model_file_is_named(trained_run):

@@ -66,7 +66,7 @@ def test_a_client_with_values_that_are_not_finite_is_left_out(aggregator, value)
         assert_same_bits(weights_of(result.state), weights_of(expected.state))
 
 
-@pytest.mark.parametrize("aggregator", ["mean", "robust", "dp", "compressed"])
+@pytest.mark.parametrize("aggregator", ["mean", "robust", "secure", "compressed"])
 def test_a_cohort_that_fails_whole_says_so_and_harms_nothing(aggregator):
     engine = _engine(aggregator, model=make_model(normalization="batch"))
     state = engine.initialize()

@@ -7,6 +7,9 @@ file is run against its Keras model on held-out images; float32 must agree withi
 otherwise nothing is written. With --qat_rounds (or export.qat_rounds in the configuration), the
 pruned model also trains some more rounds on the clients, rounding as int8 will, and is written as
 DIR/tflite/pruned_qat.full_int8.tflite.
+
+With --client, DIR/tflite/{dense,pruned}.client.tflite train the models with the run's optimizer and
+batch size, on a phone (docs/phone.md); the section `client` has the time of a step on this host.
 """
 
 from __future__ import annotations
@@ -37,6 +40,12 @@ _TOLERANCE = flags.DEFINE_float(
     flag_values=FLAGS,
 )
 _QAT_ROUNDS = cli.define_override(settings.Export, "qat_rounds", FLAGS)
+_CLIENT = flags.DEFINE_bool(
+    "client",
+    False,
+    "Also write {dense,pruned}.client.tflite, which train the models on a phone.",
+    flag_values=FLAGS,
+)
 
 
 def _print_result(name: str, entry: Mapping[str, Any]) -> None:
@@ -46,6 +55,16 @@ def _print_result(name: str, entry: Mapping[str, Any]) -> None:
         f"  same class {entry['top1_agreement']:.2%}{accuracy}",
         flush=True,
     )
+
+
+def _print_clients(section: Mapping[str, Any]) -> None:
+    for name in ("dense", "pruned"):
+        entry = section[name]
+        print(
+            f"{name + '.client':22s} {entry['bytes']:>10,} bytes  a step of"
+            f" {section['batch_size']} images {entry['step_ms']:.2f} ms"
+            f"  (TensorFlow {entry['tensorflow_step_ms']:.2f} ms)"
+        )
 
 
 def _fine_tuning(config: dict[str, Any]) -> Any:
@@ -85,6 +104,9 @@ def main(argv: Sequence[str]) -> None:
         count=_EXAMPLES.value,
         tolerance=_TOLERANCE.value,
         fine_tune=_fine_tuning(used) if used["export"]["qat_rounds"] else None,
+        clients=_CLIENT.value,
         on_result=_print_result,
     )
+    if _CLIENT.value:
+        _print_clients(run.read_summary()["client"])
     print(f"wrote {run.tflite}")

@@ -2,7 +2,8 @@
 
     Keras model ──> convert ──> check_parity ──> describe ──> RUN/tflite/NAME.FORMAT.tflite
          │          (bytes)     (against Keras)  (metadata)
-         └──> fine_tune (federated, for int8) ──> the same again
+         ├──> fine_tune (federated, for int8) ──> the same again
+         └──> convert_client ──> TFLiteClient: trains on a phone
 
     from tff_autoprune import export
 
@@ -21,6 +22,10 @@ from tff_autoprune.export.formats import FORMATS
 
 _HOME_OF_NAME = {
     "convert": "conversion",
+    "convert_client": "client",
+    "weight_names": "client",
+    "TFLiteClient": "client_interpreter",
+    "average_clients": "client_round",
     "deployable": "pixels",
     "Parity": "parity",
     "check_parity": "parity",

@@ -39,7 +39,7 @@ def convert(
         `full_int8` has no representative images, or the model has an operation that TFLite lacks.
     """
     formats.check(format)
-    shape = _image_shape(model)
+    shape = image_shape(model)
 
     @tf.function(input_signature=[tf.TensorSpec([1, *shape], tf.float32, name="image")])
     def classify(image: tf.Tensor) -> tf.Tensor:
@@ -61,7 +61,7 @@ def convert(
     return content
 
 
-def _image_shape(model: tf.keras.Model) -> tuple[int, ...]:
+def image_shape(model: tf.keras.Model) -> tuple[int, ...]:
     """Returns [h, w, c] of a classifier's only input."""
     if len(model.inputs or []) != 1 or len(model.outputs or []) != 1:
         raise UserError(

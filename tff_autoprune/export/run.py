@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from tff_autoprune import files, models
 from tff_autoprune.errors import UserError
-from tff_autoprune.export import conversion, examples, formats, metadata, parity, pixels
+from tff_autoprune.export import client_run, conversion, examples, formats, metadata, parity, pixels
+from tff_autoprune.federated.settings import Settings
 from tff_autoprune.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def export_run(
     count: Optional[int] = None,
     tolerance: float = parity.FLOAT32_TOLERANCE,
     fine_tune: Optional[FineTune] = None,
+    clients: bool = False,
     on_result: Callable[[str, Mapping[str, Any]], None] = lambda name, entry: None,
 ) -> dict[str, Any]:
     """Converts, checks and describes both models of a run, in every format.
@@ -84,6 +86,8 @@ def export_run(
       count: Number of held-out images to check with; the configuration's by default.
       tolerance: Largest absolute difference of float32 outputs from Keras.
       fine_tune: If given, the pruned model is also exported as full_int8 after it.
+      clients: Whether files that train the models are written too, and described by the section
+        `client` (see `client_run.make_clients`).
       on_result: Called with "MODEL.FORMAT" and its summary entry after each check.
 
     Returns:
@@ -103,7 +107,8 @@ def export_run(
     data = load_data(config)
     raw_data = data if data.spec.pixels.identity else load_data(_without_pixel_options(config))
     held_out = take_held_out(data, raw_data, count, config["seed"])
-    run_id = run_identity(stored, run)
+    trained = {name: models.load_trained(run, name) for name in MODELS}
+    run_id = run_identity(stored, trained["pruned"])
 
     exported: list[_Exported] = []
 
@@ -139,17 +144,30 @@ def export_run(
             on_result(exported[-1].name, entry)
 
     for name in MODELS:
-        export_model(name, models.load_trained(run, name), wanted)
+        export_model(name, trained[name], wanted)
     if fine_tune is not None:
         typical = np.asarray(data.spec.apply(tf.constant(held_out.calibration)))
-        tuned = fine_tune(models.load_trained(run, "pruned"), data, typical)
+        tuned = fine_tune(trained["pruned"], data, typical)
         export_model("pruned_qat", tuned, ["full_int8"])
         with files.replacing(run.models / "pruned_qat.keras") as path:
             tuned.save(path)
+    client_section = {}
+    if clients:
+        contents, client_section["client"] = client_run.make_clients(
+            trained,
+            Settings.from_config(config),
+            config["federated"]["batch_size"],
+            data.spec,
+            held_out.raw,
+            held_out.processed,
+            held_out.labels,
+        )
+        for name, content in contents.items():
+            files.write_bytes(run.path / client_section["client"][name]["path"], content)
     for one in exported:
         files.write_bytes(run.path / one.entry["path"], one.content)
     section = {one.name: one.entry for one in exported}
-    run.update_summary(run_id=run_id, export=section)
+    run.update_summary(run_id=run_id, export=section, **client_section)
     return section
 
 
@@ -188,14 +206,14 @@ def _convert_and_check(
     return _Checked(content, result)
 
 
-def run_identity(stored_config: Mapping[str, Any], run: RunDirectory) -> str:
+def run_identity(stored_config: Mapping[str, Any], pruned: tf.keras.Model) -> str:
     """Returns 16 hexadecimal digits that name a run's result.
 
     A digest of the configuration, the package versions and the pruned model's weights: two runs
     with the same outcome have the same identity, wherever and whenever they ran.
     """
     digest = hashlib.sha256(json.dumps(stored_config, sort_keys=True).encode())
-    for weight in models.load_trained(run, "pruned").get_weights():
+    for weight in pruned.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:16]
 

@@ -133,13 +133,14 @@ def build_client_work(
     def train(state, weights, dataset):
         hparams = state["optimizer"].copy()
         rate_key = tff.learning.optimizers.LEARNING_RATE_KEY
-        hparams[rate_key] = (
-            hparams[rate_key]
-            * state["learning_rate_scale"]
-            * optimizers.schedule_factor(settings, state["round_num"])
-        )
+        if rate_key in hparams:
+            hparams[rate_key] = (
+                hparams[rate_key]
+                * state["learning_rate_scale"]
+                * optimizers.schedule_factor(settings, state["round_num"])
+            )
         optimizer_state = optimizer.set_hparams(optimizer.initialize(stateless.trainable), hparams)
-        penalty = state["penalty"]
+        penalty, received = state["penalty"], tuple(weights.trainable)
 
         def step(loop, element):
             step_num, trainable, non_trainable, optimizer_state, sums = loop
@@ -153,6 +154,10 @@ def build_client_work(
                 loss = tf.math.divide_no_nan(new["loss_sum"], new["num_examples"])
                 if regularizer is not None:
                     loss += penalty * regularizer(trainable)
+                if settings.proximal_strength:
+                    # FedProx, Li et al., arXiv 1812.06127.
+                    moved = [tf.nn.l2_loss(new - old) for new, old in zip(trainable, received)]
+                    loss += settings.proximal_strength * tf.add_n(moved)
             gradients = tape.gradient(
                 loss, trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )

@@ -176,9 +176,8 @@ class Engine:
         if not self._reports.exact:
             raise UserError(
                 f"aggregator.name: with {self.settings.aggregator.name!r} there is no {what}: no"
-                " noise covers what clients would tell. Give `auto` a budget, for example"
-                " pruning.target_parameters, or use a method that asks nothing of clients (none,"
-                " paper, uniform, unstructured)."
+                " noise covers what clients would tell. Use a pruning method that asks nothing of"
+                " clients (none, paper, uniform, unstructured)."
             )
 
     @functools.cached_property
@@ -507,7 +506,7 @@ class Engine:
         It is that of the clients, unless the server's optimizer is adaptive: then it is the
         server's, since such an optimizer takes the scale of the clients' updates out again.
         """
-        if self.settings.server_optimizer not in optimizers.ADAPTIVE:
+        if not optimizers.has_adaptive_server(self.settings):
             return self._set_client_scalar(state, "learning_rate_scale", scale)
         finalizer = state.finalizer.copy()
         finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)

@@ -37,12 +37,22 @@ def is_adaptive(settings: Settings) -> bool:
     """Returns whether the optimizer whose learning rate is scaled is adaptive.
 
     That is the server's if it is adaptive, else the clients'; see `Engine.set_learning_rate_scale`.
+    Of optimizers of one's own nobody knows.
     """
-    return settings.server_optimizer in ADAPTIVE or settings.client_optimizer in ADAPTIVE
+    return has_adaptive_server(settings) or (
+        settings.tff_client_optimizer is None and settings.client_optimizer in ADAPTIVE
+    )
+
+
+def has_adaptive_server(settings: Settings) -> bool:
+    """Returns whether the server's optimizer is adaptive."""
+    return settings.tff_server_optimizer is None and settings.server_optimizer in ADAPTIVE
 
 
 def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that clients train with."""
+    if settings.tff_client_optimizer is not None:
+        return settings.tff_client_optimizer
     return _BUILDERS[settings.client_optimizer](
         settings.client_learning_rate, beta_2=_CLIENT_BETA_2, epsilon=settings.client_epsilon
     )
@@ -50,6 +60,8 @@ def build_client_optimizer(settings: Settings) -> tff.learning.optimizers.Optimi
 
 def build_server_optimizer(settings: Settings) -> tff.learning.optimizers.Optimizer:
     """Builds the optimizer that the server applies to the aggregated update."""
+    if settings.tff_server_optimizer is not None:
+        return settings.tff_server_optimizer
     return _BUILDERS[settings.server_optimizer](settings.server_learning_rate, **_SERVER_MOMENTS)
 
 

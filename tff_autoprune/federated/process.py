@@ -50,7 +50,7 @@ def build_learning_process(
         stateless, task, settings, regularizer=regularizer
     )
     update = client_work.next.type_signature.result.result.member
-    aggregator = aggregators.build(settings.aggregator).create(update.update, update.update_weight)
+    aggregator = _aggregator(settings).create(update.update, update.update_weight)
     return tff.learning.templates.compose_learning_process(
         initial_weights,
         tff.learning.templates.build_broadcast_process(weights_type),
@@ -58,6 +58,15 @@ def build_learning_process(
         aggregator,
         build_finalizer(stateless, settings),
     )
+
+
+def _aggregator(settings: Settings) -> tff.aggregators.WeightedAggregationFactory:
+    own = settings.tff_aggregator
+    if own is None:
+        return aggregators.build(settings.aggregator)
+    if isinstance(own, tff.aggregators.UnweightedAggregationFactory):
+        return tff.aggregators.as_weighted_aggregator(own)
+    return own
 
 
 def build_evaluation(

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional
 
+import tensorflow_federated as tff
+
 from tff_autoprune import settings
 from tff_autoprune.errors import UserError
 
@@ -70,9 +72,48 @@ class Settings(settings.Federated):
 
     Attributes:
       aggregator: How updates are aggregated.
+      tff_client_optimizer: Takes the place of `client_optimizer`, its rate and epsilon; the
+        schedule multiplies its learning rate, if it has one.
+      tff_server_optimizer: Takes the place of `server_optimizer` and its rate.
+      tff_aggregator: Aggregates updates in place of `aggregator.name`, which then only says how
+        reports are summed. Weighted, or unweighted.
     """
 
     aggregator: AggregatorSettings = dataclasses.field(default_factory=AggregatorSettings)
+    tff_client_optimizer: Optional[tff.learning.optimizers.Optimizer] = None
+    tff_server_optimizer: Optional[tff.learning.optimizers.Optimizer] = None
+    tff_aggregator: Optional[tff.aggregators.WeightedAggregationFactory] = None
+
+    def __post_init__(self) -> None:
+        """Checks every field.
+
+        Raises:
+          UserError: If a field has a wrong value; names the field.
+        """
+        super().__post_init__()
+        for name in ("tff_client_optimizer", "tff_server_optimizer"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, tff.learning.optimizers.Optimizer):
+                raise UserError(
+                    f"{name}: expected a tff.learning.optimizers.Optimizer, found"
+                    f" {type(value).__name__}."
+                )
+        factories = (
+            tff.aggregators.WeightedAggregationFactory,
+            tff.aggregators.UnweightedAggregationFactory,
+        )
+        if self.tff_aggregator is None:
+            return
+        if not isinstance(self.tff_aggregator, factories):
+            raise UserError(
+                "tff_aggregator: expected a factory of tff.aggregators, found"
+                f" {type(self.tff_aggregator).__name__}."
+            )
+        if self.aggregator.name == "dp":
+            raise UserError(
+                "tff_aggregator: the guarantee of aggregator.name='dp' is that of its own"
+                " aggregator; give one of the two."
+            )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

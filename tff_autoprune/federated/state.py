@@ -119,7 +119,11 @@ def carry_optimizer_state(
         return old
     carried = {}
     for key, value in old.items():
-        if _like_trainable(value, old_trainable):
+        if isinstance(value, Mapping):
+            carried[key] = carry_optimizer_state(
+                value, initial[key], old_trainable, slice_trainable
+            )
+        elif _like_trainable(value, old_trainable):
             sliced = slice_trainable([np.asarray(v) for v in value])
             carried[key] = type(initial[key])(np.asarray(s) for s in sliced)
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -79,7 +79,7 @@ for _name in tf.Tensor.OVERLOADABLE_OPERATORS:
     _overload(_name)
 
 
-class _SeededGenerator:
+class SeededGenerator:
     """Stands for a layer's random generator: stateless, so that a round can be repeated.
 
     Keras' own generators keep a variable or depend on what ran before.
@@ -191,11 +191,18 @@ class StatelessModel:
       non_trainable: Specs of the others, in the order of `model.non_trainable_weights`.
     """
 
-    def __init__(self, model: tf.keras.Model):
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        *,
+        generator: Callable[[tf.Tensor, int], Any] = SeededGenerator,
+    ):
         """Prepares a built model.
 
         Args:
           model: The model.
+          generator: Makes, from a call's seed and a layer's number, what draws random numbers for
+            that layer.
 
         Raises:
           UserError: If the model is not built, has no graph, or a layer keeps a weight where it
@@ -205,6 +212,7 @@ class StatelessModel:
         self.model = model
         self._slots = _find_slots(model)
         self._generators = _find_generators(model)
+        self._generator = generator
         for variable in model.weights:
             if id(variable) not in self._slots:
                 raise UserError(
@@ -231,7 +239,7 @@ class StatelessModel:
         try:
             if seed is not None:
                 for number, slot in enumerate(self._generators):
-                    undo.append((slot, slot.put(_SeededGenerator(seed, number))))
+                    undo.append((slot, slot.put(self._generator(seed, number))))
             for variable, value in zip(list(self.model.trainable_weights), trainable):
                 for slot in self._slots[id(variable)]:
                     read = tf.cast(value, _read_dtype(variable, slot.layer))

@@ -80,10 +80,10 @@ def write(
     retried = int(total("retried_cohorts"))
     engine, state = learner.engine, learner.state
     datasets = cohort_lib.evaluation_datasets(data.validation, evaluation_clients)
-    accuracy = {"validation": engine.evaluate(state, datasets, question=1)["accuracy"]}
+    accuracy = {"validation": engine.evaluate(state, datasets, question=1)["metric"]}
     # The yardstick of the simulation, which nobody would have in a deployment.
     datasets = cohort_lib.evaluation_datasets(data.test, data.test.client_ids)
-    accuracy["test"] = engine.evaluate(state, datasets, public=True)["accuracy"]
+    accuracy["test"] = engine.evaluate(state, datasets, public=True)["metric"]
     network = learner.present()
     return directory.update_summary(
         seed=config.seed,
@@ -96,6 +96,8 @@ def write(
         },
         dense=_sizes(dense),
         pruned=_sizes(network),
+        # The columns and keys named "accuracy" hold this metric.
+        metric=engine.task.metric.name,
         accuracy=accuracy,
         communication={
             "download_bytes": int(total("download_bytes")),

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tff_autoprune import config as config_lib
 from tff_autoprune import data as data_lib
 from tff_autoprune import federated, files, models, randomness, surgery
+from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
 from tff_autoprune.program import notices, privacy, pruning_methods, summary, tensorboard
@@ -79,6 +80,12 @@ class Training:
             ),
             regularizer_fn=self._method.regularizer_fn,
         )
+        metric = engine.task.metric
+        if self._method.asks_clients and not metric.higher_is_better:
+            raise UserError(
+                f"pruning.method: auto decides by accuracy, and this task has a {metric.name}; give"
+                " it a budget, for example pruning.target_parameters, or use uniform or none."
+            )
         self._ignored = tuple(config.pruning.ignore_layers)
         self._dense = surgery.Network(dense, self._ignored)
         self._method_state = self._method.initialize(self._dense)
@@ -232,9 +239,9 @@ class Training:
             "retried_cohorts": done.retried_cohorts,
             "examples": int(done.metrics["num_examples"]),
             "train_loss": done.metrics["loss"],
-            "train_accuracy": done.metrics["accuracy"],
+            "train_accuracy": done.metrics["metric"],
             "validation_loss": validation.get("loss"),
-            "validation_accuracy": validation.get("accuracy"),
+            "validation_accuracy": validation.get("metric"),
             "parameters": network.cost.parameters,
             "flops": network.cost.flops,
             "model_bytes": network.cost.bytes,
@@ -260,7 +267,7 @@ class Training:
         clients = self._validation.evaluation[: settings.evaluation_clients]
         datasets = cohort_lib.evaluation_datasets(self._data.validation, clients)
         result = self._learner.engine.evaluate(self._learner.state, datasets)
-        self._accuracy = result["accuracy"]
+        self._accuracy = result["metric"]
         self._validations += 1
         return result
 
