@@ -97,7 +97,7 @@ def write(
         dense=_sizes(dense),
         pruned=_sizes(network),
         # The columns and keys named "accuracy" hold this metric.
-        metric=engine.task.metric.name,
+        metric=engine.task.metric._asdict(),
         accuracy=accuracy,
         communication={
             "download_bytes": int(total("download_bytes")),
