@@ -21,12 +21,23 @@ def every_kind_of_reader():
     return pruning_models.randomized(tf.keras.Model(i, L.Dense(2)(L.LSTM(6, name="lstm")(t))))
 
 
+def one_kernel_in_two_layers():
+    i = L.Input((4,))
+    x = L.Dense(6, name="first")(i)
+    readers = [L.Dense(5, activation=f, name=f) for f in ("tanh", "relu")]
+    y = L.Dense(2)(L.Multiply()([reader(x) for reader in readers]))
+    readers[1].kernel = readers[0].kernel
+    return pruning_models.randomized(tf.keras.Model(i, y))
+
+
 def batch(model, number=8):
     shape = (number, *model.input_shape[1:])
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("make", [pruning_models.resnet, every_kind_of_reader])
+@pytest.mark.parametrize(
+    "make", [pruning_models.resnet, every_kind_of_reader, one_kernel_in_two_layers]
+)
 def test_a_trial_computes_what_the_cut_computes(make):
     model = make()
     masked = search.StructuredPruning(model)

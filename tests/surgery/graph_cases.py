@@ -259,6 +259,19 @@ def _cut_and_padded_by_computed_sizes(x, i):
     return tf.ensure_shape(y, [None, 8, 8, 8])
 
 
+@case(a=8)
+def _reshaped_with_its_own_sizes(x, i):
+    size = tf.shape(x)
+    y = tf.nn.relu(tf.reshape(x, [size[0], size[1] * size[2], size[3]]))
+    return tf.reshape(y, size)
+
+
+@case(a=8)
+def _reshaped_like_another(x, i):
+    y = sequence(conv(8, name="b")(i))
+    return tf.ensure_shape(tf.reshape(y, tf.shape(x)), [None, 8, 8, 8])
+
+
 @case(a=0)
 def _computed_number_of_channels(x, i):
     return tf.ensure_shape(x[..., : tf.shape(x)[-1] // 2], [None, 8, 8, 4])

@@ -590,6 +590,12 @@ def computed_sizes(g, a, b, c):
         lambda: x - tf.tile(mean, tf.concat([[1], s[1:3], [1]], 0)),
         lambda: x + _with_shape(tf.broadcast_to(mean, [s[0], s[1], s[2], n]), h, w, n),
         lambda: _with_shape(tf.reshape(x, [s[0], s[1] * s[2], n]), h * w, n),
+        lambda: _with_shape(tf.reshape(x, [s[0], s[1] * s[2], s[3]]), h * w, n),
+        lambda: _with_shape(tf.reshape(x, [s[0], s[2], s[1], s[3] // 1]), w, h, n),
+        lambda: _with_shape(tf.reshape(L.Flatten()(x), tf.shape(g.inputs[0])),
+                            *g.inputs[0].shape[1:])
+        if np.prod(g.inputs[0].shape[1:]) == h * w * n else tf.nn.relu(x),
+        lambda: _with_shape(tf.reshape(L.Conv2D(n, 1)(x), s), h, w, n),
         lambda: _with_shape(x[:, : 1 + s[1] // 2], part, w, n),
         lambda: _with_shape(x[..., : 1 + s[3] // 2], h, w, 1 + n // 2),
         lambda: _with_shape(tf.slice(x, [0, s[1] - part, 0, 0], [-1, part, -1, n]), part, w, n),

@@ -275,19 +275,23 @@ def _readers(model: tf.keras.Model, groups: Sequence[FilterGroup]) -> list[_Read
         for member in group.members:
             if member.role == Role.CONSUMER:
                 members.setdefault(member.position, []).append((group.name, member))
-    attributes = {
-        id(value): (layer, name)
-        for layer in model._flatten_layers()
-        for name, value in vars(layer).items()
-        if isinstance(value, tf.Variable)
-    }
+    # Several layers may hold one weight.
+    holders: dict[int, list[tuple[tf.keras.layers.Layer, str]]] = {}
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            if isinstance(value, tf.Variable):
+                holders.setdefault(id(value), []).append((layer, name))
     weights = model.weights
     hidden = [
-        weights[position].name for position in members if id(weights[position]) not in attributes
+        weights[position].name for position in members if id(weights[position]) not in holders
     ]
     if hidden:
         raise UserError(
             f"StructuredPruning cannot mask '{hidden[0]}': its layer must hold it in an attribute "
             "of its own, not in a list or dictionary."
         )
-    return [(*attributes[id(weights[position])], reading) for position, reading in members.items()]
+    return [
+        (layer, name, reading)
+        for position, reading in members.items()
+        for layer, name in holders[id(weights[position])]
+    ]

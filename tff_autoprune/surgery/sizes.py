@@ -8,6 +8,7 @@ channels stay.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import tensorflow as tf
 
 from tff_autoprune.surgery.call import Call
 from tff_autoprune.surgery.traced_tensor import (
+    SizeOf,
     TracedSizes,
+    TracedTensor,
     numbers,
     object_array,
     varying,
@@ -50,7 +53,7 @@ def shape_of(call: Call) -> TracedSizes:
     x, template = call.x, call.outputs[0]
     of = object_array([x.rank], frozenset())
     for axis in range(x.rank):
-        of[axis] = frozenset({(x, axis)})
+        of[axis] = frozenset({SizeOf(x, axis)})
     values = object_array([x.rank], None)
     values[:] = x.shape
     return TracedSizes((x.rank,), (), template.dtype, values, of)
@@ -59,7 +62,7 @@ def shape_of(call: Call) -> TracedSizes:
 def of_all_axes(call: Call) -> TracedSizes:
     """Returns what `tf.size(x)` gives."""
     x, template = call.x, call.outputs[0]
-    every = frozenset((x, axis) for axis in range(x.rank))
+    every = frozenset(SizeOf(x, axis, exact=False) for axis in range(x.rank))
     return TracedSizes(template.shape, (), template.dtype, template.values, object_array((), every))
 
 
@@ -76,19 +79,71 @@ def follow(call: Call) -> list[TracedSizes]:
             return _moved(call)
         except (TypeError, ValueError, IndexError, tf.errors.InvalidArgumentError):
             pass  # By a place that is itself computed.
-    every = frozenset().union(*(pair for x in call.inputs for pair in x.of.reshape(-1)))
+    every = frozenset(
+        size._replace(exact=False) for x in call.inputs for of in x.of.reshape(-1) for size in of
+    )
     return [
         TracedSizes(y.shape, (), y.dtype, y.values, object_array((), every)) for y in call.outputs
     ]
 
 
-def fix(call: Call, tensor: TracedSizes) -> None:
+def fix(call: Call, of: Iterable[frozenset[SizeOf]]) -> None:
     """Keeps the channels whose number a call is given."""
     reason = f"has its number of channels (tf.shape) used by '{call.path}'"
-    for source, axis in frozenset().union(*tensor.of.reshape(-1)):
-        for factor in call.factors_of(source):
-            if axis in varying(factor):
+    for size in frozenset().union(*of):
+        for factor in call.factors_of(size.tensor):
+            if size.axis in varying(factor):
                 call.channels.fix(factor, reason)
+
+
+def shape_follows(call: Call, shape: Any, y: TracedTensor) -> set[int]:
+    """Reads a computed shape that an operator gives its output.
+
+    Where the shape has the size of an axis along which other channels lie, these become one with
+    the output's, so that the size is right after a removal too. All other channels stay whose
+    number the shape depends on.
+
+    Args:
+      call: The call.
+      shape: The argument: a list of sizes, or a tensor of them.
+      y: The output.
+
+    Returns:
+      The axes of the output whose size follows.
+    """
+    if isinstance(shape, TracedSizes):
+        if not shape.of.shape:
+            fix(call, [shape.of.item()])
+            return set()
+        elements = list(shape.of)
+    elif isinstance(shape, TracedTensor):
+        return set()
+    else:
+        elements = [
+            part.of.item() if isinstance(part, TracedSizes) else frozenset() for part in shape
+        ]
+    following = set()
+    for axis, of in enumerate(elements):
+        size = next(iter(of)) if len(of) == 1 else None
+        if size is not None and size.exact and _made_one(call, size, y, axis):
+            following.add(axis)
+        else:
+            fix(call, [of])
+    return following
+
+
+def _made_one(call: Call, size: SizeOf, y: TracedTensor, axis: int) -> bool:
+    theirs = [f for f in call.factors_of(size.tensor) if size.axis in varying(f)]
+    own = [f for f in call.factors_of(y) if axis in varying(f)]
+    if not theirs and not own:
+        return True
+    one_each = len(theirs) == len(own) == 1
+    if not one_each or len(varying(theirs[0])) > 1 or len(varying(own[0])) > 1:
+        return False
+    if theirs[0].size != own[0].size:
+        return False
+    call.unify(theirs[0].reshape(-1), own[0].reshape(-1), f"gives its size to '{call.path}'")
+    return True
 
 
 def _moved(call: Call) -> list[TracedSizes]:

@@ -125,8 +125,8 @@ class Trace:
         for factor in tensor.factors:
             self.channels.fix(factor, reason)
         if isinstance(tensor, TracedSizes):
-            for source, _ in frozenset().union(*tensor.of.reshape(-1)):
-                self._fix_all(source, reason)
+            for size in frozenset().union(*tensor.of.reshape(-1)):
+                self._fix_all(size.tensor, reason)
 
     # -- The walk --------------------------------------------------------------------------------
 
@@ -181,8 +181,8 @@ class Trace:
             outputs = sizes.follow(call)
         else:
             for tensor in call.inputs:
-                if isinstance(tensor, TracedSizes):
-                    sizes.fix(call, tensor)
+                if isinstance(tensor, TracedSizes) and not _reads_sizes(layer):
+                    sizes.fix(call, tensor.of.reshape(-1))
             entered = self._entry(call)
             if entered is not None:
                 self._enter(call, entered)
@@ -346,6 +346,11 @@ def _template(tensor: Any) -> TracedTensor:
         array[:] = values
         values = array.reshape(shape) if array.size == math.prod(shape) else None
     return TracedTensor(shape, dtype=tf.as_dtype(tensor.dtype).name, values=values)
+
+
+def _reads_sizes(layer: Any) -> bool:
+    """Returns whether the rule of a layer looks itself at the sizes that it is given."""
+    return getattr(layer, "symbol", None) == "reshape"
 
 
 def _is_integer(tensor: TracedTensor) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -120,13 +120,27 @@ def size_along(factors: Sequence[np.ndarray], axis: int, size: int, kept: Kept) 
     return int(mask.sum())
 
 
+class SizeOf(NamedTuple):
+    """A size that a computed number depends on.
+
+    Attributes:
+      tensor: The tensor.
+      axis: Its axis.
+      exact: Whether the number is this size, and not something computed from it.
+    """
+
+    tensor: TracedTensor
+    axis: int
+    exact: bool = True
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class TracedSizes(TracedTensor):
     """A tensor that is computed from sizes of other tensors alone, such as `tf.shape(x)[1:3]`.
 
     Attributes:
-      of: For each element the (tensor, axis) pairs whose sizes it depends on: an object array of
-        frozensets that has the tensor's shape, or shape () for all elements together.
+      of: For each element the sizes it depends on: an object array of frozensets of `SizeOf` that
+        has the tensor's shape, or shape () for all elements together.
     """
 
     of: np.ndarray = dataclasses.field(default_factory=lambda: object_array((), frozenset()))

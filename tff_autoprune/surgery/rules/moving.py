@@ -5,6 +5,7 @@ Constant sizes and bounds in their arguments follow what is left of the channels
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Optional
 
 import numpy as np
@@ -44,13 +45,21 @@ def _ensure_shape(call: Call) -> TracedTensor:
 @register_operator("reshape")
 def _reshape(call: Call) -> TracedTensor:
     y = reshaped(call, call.argument("tensor"))
-    resize_shape(call, "shape", y)
+    following = sizes.shape_follows(call, call.argument("shape"), y)
+    resize_shape(call, "shape", y, following)
     return y
 
 
-def resize_shape(call: Call, name: str, y: TracedTensor) -> None:
-    """Makes an argument with the sizes of all axes of the output follow its channels."""
-    axes = {axis for factor in call.factors_of(y) for axis in varying(factor)}
+def resize_shape(call: Call, name: str, y: TracedTensor, following: Collection[int] = ()) -> None:
+    """Makes an argument with the sizes of all axes of the output follow its channels.
+
+    Args:
+      call: The call.
+      name: Name of the argument.
+      y: The output.
+      following: Axes whose size in the argument is computed and follows by itself.
+    """
+    axes = {axis for factor in call.factors_of(y) for axis in varying(factor)} - set(following)
     if not axes:
         return
     value = call.argument(name)
