@@ -170,35 +170,6 @@ def test_a_rollback_continues_as_if_nothing_had_been_tried():
     assert_same_bits(weights_of(undisturbed), weights_of(rolled_back))
 
 
-def test_noise_is_not_used_again_after_a_rollback():
-    datasets = make_datasets((9, 8, 7))
-    engine = federated.Engine(make_model((4, 6)), _settings("dp"))
-    before = engine.initialize()
-    first = engine.next(before, datasets).state
-    rolled_back = engine.with_progress_of(before, first)
-    assert_same_bits(weights_of(before), weights_of(rolled_back))
-    second = engine.next(rolled_back, datasets).state
-    for one, other in zip(weights_of(first), weights_of(second)):
-        assert not np.array_equal(one, other)
-
-
-def test_the_learning_rate_goes_on_falling_after_a_rollback():
-    datasets = make_datasets((9, 8, 7))
-    schedule = {"client_learning_rate_schedule": "linear", "rounds": 3}
-    engine = federated.Engine(make_model((4, 6)), _settings(**schedule))
-    before = engine.initialize()
-    latest = engine.next(engine.next(before, datasets).state, datasets).state
-    rolled_back = engine.with_progress_of(before, latest)
-    third = engine.next(rolled_back, datasets).state
-    first = engine.next(before, datasets).state
-
-    def moved(state):
-        pairs = zip(weights_of(state), weights_of(before))
-        return sum(float(np.abs(one - other).sum()) for one, other in pairs)
-
-    assert 0 < moved(third) < 0.6 * moved(first)
-
-
 def test_the_engine_does_not_touch_the_model_it_is_given():
     model = make_model(normalization="batch")
     before = model.get_weights()

@@ -13,7 +13,7 @@ from tensorflow_federated.python.core.test import static_assert
 
 from tff_autoprune import federated
 from tff_autoprune.errors import UserError
-from tff_autoprune.federated import aggregators, comparison, examination, privacy, process
+from tff_autoprune.federated import aggregators, comparison, privacy, process
 from tff_autoprune.federated.stateless import StatelessModel
 
 _SIZES = (9, 8, 7)
@@ -29,14 +29,11 @@ def _computations(engine):
     """Everything that an engine builds, by name."""
     stateless, task = StatelessModel(engine.model), engine.task
     reporting = aggregators.build_reports(engine.settings.aggregator, task)
-    layers = {engine.model.layers[-1].name: 1}
-    channels = examination.reach(stateless, task, layers).channels
     return {
         "round": engine.process.next,
         "evaluation": process.build_evaluation(stateless, task, reporting),
-        "examination": examination.build_examination(stateless, task, reporting, layers, channels),
         "comparison": comparison.build_comparison(
-            stateless, task, reporting, (0,), 2, [StatelessModel(make_model((3, 4)))]
+            stateless, task, reporting, [StatelessModel(make_model((3, 4)))]
         ),
     }
 
@@ -64,23 +61,17 @@ def test_secure_sums_are_the_sums():
         expected["accuracy"],
         expected["num_examples"],
     )
-    layers = {layer.name: 1 for layer in plain.model.layers[1:]}
-    _, expected = plain.examine(plain.initialize(), datasets, layers)
-    layers = {layer.name: 1 for layer in secure.model.layers[1:]}
-    _, found = secure.examine(secure.initialize(), datasets, layers)
-    for one, other in zip(expected.values(), found.values()):
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["next", "evaluate", "examine", "compare"])
+@pytest.mark.parametrize("what", ["next", "evaluate", "compare"])
 @pytest.mark.parametrize("aggregator", ["mean", "secure"])
 def test_nothing_is_summed_over_too_few_clients(what, aggregator):
     engine = federated.Engine(
         make_model(), federated.Settings(aggregator=federated.AggregatorSettings(name=aggregator))
     )
     ask = getattr(engine, what)
-    if what == "examine":
-        ask = functools.partial(ask, layers={})
+    if what == "compare":
+        ask = functools.partial(ask, models=[make_model()])
     state = None  # Nothing is sent, so nothing is read.
     with pytest.raises(UserError, match=r"at least 3 clients.*found 2.*aggregator.min_clients=2"):
         ask(state, client_datasets=make_datasets((9, 8)))
@@ -151,12 +142,10 @@ def test_public_clients_are_seen_as_they_are(noised):
     assert engine.evaluate(engine.initialize(), datasets, public=True) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("what", ["examine", "compare"])
-def test_what_no_noise_covers_is_refused(noised, what):
+def test_what_no_noise_covers_is_refused(noised):
     engine = noised[0][0]
-    argument = {"examine": {"dense": 1}, "compare": [{}]}[what]
-    with pytest.raises(UserError, match=r"with 'dp' there is no .*uniform"):
-        getattr(engine, what)(engine.initialize(), make_datasets(_SIZES), argument)
+    with pytest.raises(UserError, match=r"with 'dp' there is no comparison.*uniform"):
+        engine.compare(engine.initialize(), make_datasets(_SIZES), [make_model()])
 
 
 def test_epsilon_is_that_of_all_that_is_released():

@@ -10,7 +10,7 @@ from tff_autoprune import config as config_lib
 from tff_autoprune import models, surgery
 from tff_autoprune import settings as settings_lib
 from tff_autoprune.errors import UserError
-from tff_autoprune.search import base, methods, paper, uniform, width
+from tff_autoprune.search import base, methods, paper, uniform
 
 
 def cnn(filters=(8, 12)):
@@ -91,14 +91,6 @@ def test_uniform_can_factorize_too():
     assert {"conv_2_rank", "logits_rank"} <= {layer.name for layer in outcome.model.layers}
     assert outcome.model.count_params() < 0.6 * plain.model.count_params()
     assert outcome.model.get_layer("conv_2").filters == plain.model.get_layer("conv_2").filters
-
-
-def test_rates_follow_the_width_of_filters_up_to_a_cap():
-    dense = surgery.Network(cnn())
-    half = surgery.Network(cnn((4, 6)))
-    assert width.learning_rate_scale(dense, dense) == 1
-    assert width.learning_rate_scale(dense, half) == pytest.approx(2)
-    assert width.learning_rate_scale(dense, surgery.Network(cnn((1, 1)))) == 4
 
 
 @pytest.mark.parametrize("share", [0.7, 0.2])

@@ -1,10 +1,7 @@
 """Models against the present one, on the same clients.
 
-    held-out examples ──present model, candidates──> sums of each client, and of its differences
+    held-out examples ──present model, others──> sums of each client, and of its differences
     sums over clients ──> mean difference and its standard error over clients
-
-A candidate is the present model with some weights replaced: clients that have the model download
-nothing else. Models of another architecture are compared in the same computation.
 
 A client with n examples reports for each model the difference e of its sum from the present
 model's, e^2 and n e, and n and n^2. The mean difference over examples is the ratio
@@ -29,8 +26,6 @@ from tff_autoprune.federated import loops, reports
 from tff_autoprune.federated.stateless import StatelessModel
 from tff_autoprune.federated.task import Task
 
-#: Index in `model.weights` -> the weight's new value.
-Candidate = Mapping[int, np.ndarray]
 _FIGURES = ("loss", "metric")
 
 
@@ -65,7 +60,7 @@ class Comparison:
 
     Attributes:
       base: "loss", "accuracy" (the task's metric) and "num_examples" of the present model.
-      candidates: The candidates in order, then the other models.
+      candidates: The other models, in order.
     """
 
     base: Mapping[str, float]
@@ -76,8 +71,6 @@ def build_comparison(
     stateless: StatelessModel,
     task: Task,
     reporting: reports.Plain,
-    replaced: Sequence[int],
-    count: int,
     others: Sequence[StatelessModel],
 ) -> tff.Computation:
     """Builds the federated comparison.
@@ -86,80 +79,43 @@ def build_comparison(
       stateless: The present model.
       task: What it learns.
       reporting: How the reports of clients are summed.
-      replaced: Indices in `model.weights` of what candidates replace.
-      count: Number of candidates.
-      others: Models of other architectures.
+      others: Models of any architecture.
 
     Returns:
-      `(<W@SERVER, R@SERVER, <W...>@SERVER, {D*}@CLIENTS> -> report@SERVER)`: R has for each of
-      `replaced` float32 [count, *shape].
+      `(<W@SERVER, <W...>@SERVER, {D*}@CLIENTS> -> report@SERVER)`.
     """
     task = dataclasses.replace(task, metrics_fn=None)
-    model = stateless.model
-    trainable = {id(v): i for i, v in enumerate(model.trainable_weights)}
-    frozen = {id(v): i for i, v in enumerate(model.non_trainable_weights)}
     weights_type = client_work_lib.weights_type(stateless)
-    replaced_type = tff.types.tensorflow_to_type(
-        tuple(
-            tf.TensorSpec((count, *model.weights[i].shape), model.weights[i].dtype)
-            for i in replaced
-        )
-    )
     others_type = tff.StructWithPythonType(
         [client_work_lib.weights_type(other) for other in others], tuple
     )
     data_type = client_work_lib.data_type(task)
-    total = 1 + count + len(others)
+    models = (stateless, *others)
 
-    def with_values(weights: Any, values: Sequence[tf.Tensor]) -> tuple[list, list]:
-        changed = (list(weights.trainable), list(weights.non_trainable))
-        for index, value in zip(replaced, values):
-            variable = model.weights[index]
-            kind, places = (0, trainable) if id(variable) in trainable else (1, frozen)
-            changed[kind][places[id(variable)]] = value
-        return changed
-
-    def figures(outputs: Any, batch: Any) -> tf.Tensor:
-        sums = task.training_sums(outputs, batch)
-        return tf.stack([sums["loss_sum"], sums["metric_sum"], sums["num_examples"]])
-
-    @tff.tensorflow.computation(weights_type, replaced_type, others_type, data_type)
+    @tff.tensorflow.computation(weights_type, others_type, data_type)
     @tf.function(autograph=False)
-    def compare_on_client(weights, values, other_weights, dataset):
+    def compare_on_client(weights, other_weights, dataset):
         def step(sums, element):
             batch = task.batch(element)
 
-            def of(one, trainable, non_trainable):
-                outputs, _ = one(trainable, non_trainable, batch.inputs, training=False)
-                return figures(outputs, batch)
+            def figures(model, own):
+                outputs, _ = model(own.trainable, own.non_trainable, batch.inputs, training=False)
+                found = task.training_sums(outputs, batch)
+                return tf.stack([found["loss_sum"], found["metric_sum"], found["num_examples"]])
 
-            found = [of(stateless, weights.trainable, weights.non_trainable)[tf.newaxis]]
-            if not replaced:
-                found *= 1 + count
-            elif count:
-                found.append(
-                    tf.map_fn(
-                        lambda own: of(stateless, *with_values(weights, own)),
-                        tuple(values),
-                        fn_output_signature=tf.TensorSpec((3,), tf.float32),
-                        parallel_iterations=1,
-                    )
-                )
-            for other, own in zip(others, other_weights):
-                found.append(of(other, own.trainable, own.non_trainable)[tf.newaxis])
-            return sums + tf.concat(found, axis=0)
+            return sums + tf.stack(
+                [figures(model, own) for model, own in zip(models, (weights, *other_weights))]
+            )
 
-        sums = loops.fold(dataset, tf.zeros([total, 3]), step)
-        return _report(sums)
+        return _report(loops.fold(dataset, tf.zeros([len(models), 3]), step))
 
     @tff.federated_computation(
         tff.FederatedType(weights_type, tff.SERVER),
-        tff.FederatedType(replaced_type, tff.SERVER),
         tff.FederatedType(others_type, tff.SERVER),
         tff.FederatedType(data_type, tff.CLIENTS),
     )
-    def compare(weights, values, other_weights, data):
-        at_clients = [tff.federated_broadcast(one) for one in (weights, values, other_weights)]
+    def compare(weights, other_weights, data):
+        at_clients = [tff.federated_broadcast(one) for one in (weights, other_weights)]
         return reporting.sum(tff.federated_map(compare_on_client, (*at_clients, data)))
 
     return compare

@@ -7,7 +7,6 @@ carry_state:  state of the old engine ──> state of the new one
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +22,8 @@ from tff_autoprune.federated import (
     batches,
     comparison,
     evaluation,
-    examination,
     optimizers,
     reports,
-    trials,
 )
 from tff_autoprune.federated import process as process_lib
 from tff_autoprune.federated import state as state_lib
@@ -278,173 +275,37 @@ class Engine:
         seed = (self.settings.aggregator.seed, 2 + question, int(state.client_work["round_num"]))
         return self.task.finalize(reporting.release(sums, np.asarray(seed, np.int32)))
 
-    def examine(
-        self,
-        state: State,
-        client_datasets: Sequence[tf.data.Dataset],
-        layers: Mapping[str, int],
-    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Evaluates the server's model on clients, and asks what its layers read there.
-
-        Args:
-          state: Whose weights to examine.
-          client_datasets: Batches of each client.
-          layers: See `examination.build_examination`.
-
-        Returns:
-          What `evaluate` does, and for each layer in reach the second moments of its input, float32
-          [channels, channels]: means over examples of sums over places. `unreached` says why a
-          layer is missing.
-
-        Raises:
-          UserError: If there are fewer clients than `aggregator.min_clients`, or with dp.
-        """
-        self._check_exact("examination")
-        data = self._clients("an examination", client_datasets)
-        channels = self._reach(layers).channels
-        within = {name: places for name, places in layers.items() if name in channels}
-        if not within:
-            return self.evaluate(state, client_datasets), {}
-        computation = self._once(
-            ("examine", *within.items()),
-            lambda: examination.build_examination(
-                self._stateless, self.task, self._reports, within, channels
-            ),
-        )
-        with batches.errors_explained():
-            sums, moments = computation(state.global_model_weights, data)
-        examples = np.float32(max(float(sums["num_examples"]), 1.0))
-        found = {name: np.asarray(value) / examples for name, value in moments.items()}
-        return self.task.finalize(sums), found
-
-    def unreached(self, layers: Mapping[str, int]) -> Mapping[str, str]:
-        """Returns which layers `examine` cannot reach, and why."""
-        return self._reach(layers).unreached
-
-    def _reach(self, layers: Mapping[str, int]) -> examination.Reach:
-        return self._once(
-            ("reach", *layers.items()),
-            lambda: examination.reach(self._stateless, self.task, layers),
-        )
-
     def compare(
         self,
         state: State,
         client_datasets: Sequence[tf.data.Dataset],
-        candidates: Sequence[comparison.Candidate] = (),
-        against: Sequence[tf.keras.Model] = (),
+        models: Sequence[tf.keras.Model],
     ) -> comparison.Comparison:
         """Compares models with the server's model on the same clients.
 
         Args:
           state: Whose weights the server's model has.
           client_datasets: Batches of each client.
-          candidates: Each maps indices in `model.weights` to values that replace these weights.
-          against: Models of any architecture, with their weights, for the same task.
-
-        Returns:
-          The comparison: first the candidates, then the other models.
+          models: Models of any architecture, with their weights, for the same task.
 
         Raises:
-          UserError: If there are fewer clients than `aggregator.min_clients`, with dp, or if a
-            candidate does not fit the model.
+          UserError: If there are fewer clients than `aggregator.min_clients`, or with dp.
         """
         self.check_comparable()
         data = self._clients("a comparison", client_datasets)
-        replaced = tuple(sorted({index for one in candidates for index in one}))
-        values = self._stacked(state, candidates, replaced)
-        others = [StatelessModel(model) for model in against]
-        build = functools.partial(
-            comparison.build_comparison,
-            self._stateless,
-            self.task,
-            self._reports,
-            replaced,
-            len(candidates),
-            others,
+        # Not kept: the models come and go, and what is traced for them would only fill the memory.
+        computation = comparison.build_comparison(
+            self._stateless, self.task, self._reports, [StatelessModel(model) for model in models]
         )
-        # Other models come and go: what is traced for them would only fill the memory.
-        computation = (
-            build() if others else self._once(("compare", len(candidates), replaced), build)
-        )
-        others_weights = tuple(map(evaluation.weights_of, against))
         present = state.global_model_weights
+        weights = tuple(map(evaluation.weights_of, models))
         with batches.errors_explained():
-            report = computation(present, values, others_weights, data)
+            report = computation(present, weights, data)
         finite = [
-            comparison.is_finite((*present.trainable, *present.non_trainable)),
-            *(comparison.is_finite(one.values()) for one in candidates),
-            *(comparison.is_finite((*w.trainable, *w.non_trainable)) for w in others_weights),
+            comparison.is_finite((*own.trainable, *own.non_trainable))
+            for own in (present, *weights)
         ]
         return comparison.finalize(report, self.task, len(data), finite)
-
-    def _stacked(
-        self, state: State, candidates: Sequence[comparison.Candidate], replaced: Sequence[int]
-    ) -> tuple[np.ndarray, ...]:
-        """Returns the values of each replaced weight in all candidates."""
-        weights = self.model.weights
-        present = dict(
-            zip(
-                map(id, (*self.model.trainable_weights, *self.model.non_trainable_weights)),
-                (*state.global_model_weights.trainable, *state.global_model_weights.non_trainable),
-            )
-        )
-        stacked = []
-        for index in replaced:
-            if not 0 <= index < len(weights):
-                raise UserError(
-                    f"compare: a candidate replaces weight {index}; the model has {len(weights)}."
-                )
-            variable = weights[index]
-            dtype = variable.dtype.as_numpy_dtype
-            values = [
-                np.asarray(one.get(index, present[id(variable)]), dtype) for one in candidates
-            ]
-            for value in values:
-                if value.shape != tuple(variable.shape):
-                    raise UserError(
-                        f"compare: {variable.name} has the shape {tuple(variable.shape)}, a"
-                        f" candidate {value.shape}."
-                    )
-            stacked.append(np.stack(values))
-        return tuple(stacked)
-
-    def try_candidates(
-        self,
-        state: State,
-        client_datasets: Sequence[tf.data.Dataset],
-        layers: Mapping[str, int],
-        mixes: Mapping[str, np.ndarray],
-    ) -> list[dict[str, float]]:
-        """Evaluates candidates that differ from the server's model in what layers read.
-
-        Args:
-          state: Whose weights the candidates start from.
-          client_datasets: Batches of each client.
-          layers: See `examination.build_examination`.
-          mixes: For each of the layers float32 [candidates, channels, channels]; see `trials`.
-
-        Returns:
-          "loss", "calibrated_loss" (see `losses`), "accuracy" and "num_examples" of each
-          candidate, aggregated by TFF.
-
-        Raises:
-          UserError: If there are no clients.
-        """
-        self._check_exact("trial of candidates")
-        data = self._clients("a trial", client_datasets)
-        ordered = collections.OrderedDict(
-            (name, np.asarray(mixes[name], np.float32)) for name in layers
-        )
-        computation = self._once(
-            ("try", *layers.items()),
-            lambda: trials.build_trials(self._stateless, self.task, layers),
-        )
-        means, examples = computation(state.global_model_weights, ordered, data)
-        return [
-            self.task.finalize({**dict(zip(means, sums)), "num_examples": examples})
-            for sums in zip(*(np.asarray(mean) * examples for mean in means.values()))
-        ]
 
     def keras_model(self, state: State) -> tf.keras.Model:
         """Returns a new Keras model with the server's weights and statistics."""
@@ -479,21 +340,6 @@ class Engine:
                 [np.asarray(w) for w in state.global_model_weights.trainable],
                 None if removal is None else removal.slice_trainable,
             ),
-        )
-
-    def with_progress_of(self, state: State, latest: State) -> State:
-        """Returns the state with everything of another one that must not go back in time.
-
-        After going back to an earlier state: the round that schedules of the learning rate are at,
-        clipping norms and, above all, noise of differential privacy, which is never used twice.
-
-        Args:
-          state: The state, of this engine.
-          latest: A state of any architecture.
-        """
-        return state._replace(
-            client_work=latest.client_work,
-            aggregator=state_lib.carry_matching(latest.aggregator, state.aggregator),
         )
 
     def set_penalty(self, state: State, strength: float) -> State:

@@ -87,7 +87,7 @@ class Feedback:
         stayed = self.race.stayed[-1].learner
         models = [rounds[-1].learner.present().model for rounds in self.race.raced]
         datasets = self._clients()
-        found = stayed.engine.compare(stayed.state, datasets, candidates=(), against=models)
+        found = stayed.engine.compare(stayed.state, datasets, models)
         sizes = [
             stayed.network.cost.bytes,
             *(r[-1].learner.network.cost.bytes for r in self.race.raced),

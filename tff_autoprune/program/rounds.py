@@ -86,23 +86,19 @@ class Rounds:
         self._clients = clients
         self._report = report
 
-    def run(
-        self, learner: Learner, round_num: int, *, penalty: float = 0.0, rate_scale: float = 1.0
-    ) -> Round:
+    def run(self, learner: Learner, round_num: int, *, penalty: float = 0.0) -> Round:
         """Trains one cohort; another one if all of its clients failed.
 
         Args:
           learner: The learner before the round.
           round_num: The round, from 1.
           penalty: Strength of the group lasso.
-          rate_scale: Factor on the learning rate of adaptive optimizers.
 
         Raises:
           UserError: If `federated.max_attempts` cohorts in a row return nothing usable.
         """
-        settings, engine = self._config.federated, learner.engine
-        state = engine.scale_for_width(engine.set_penalty(learner.state, penalty), rate_scale)
-        learner, traffic = learner.with_state(state), Traffic()
+        settings, traffic = self._config.federated, Traffic()
+        learner = learner.with_state(learner.engine.set_penalty(learner.state, penalty))
         for attempt in range(settings.max_attempts):
             cohort = cohort_lib.sample(
                 self._clients.client_ids,

@@ -18,7 +18,6 @@ import tensorflow as tf
 from tff_autoprune import config as config_lib
 from tff_autoprune import data as data_lib
 from tff_autoprune import federated, files, models, randomness, surgery
-from tff_autoprune.errors import UserError
 from tff_autoprune.program import checkpoint as checkpoint_lib
 from tff_autoprune.program import cohort as cohort_lib
 from tff_autoprune.program import notices, privacy, pruning_methods, summary, tensorboard
@@ -31,7 +30,6 @@ from tff_autoprune.program.rounds import Round, Rounds
 from tff_autoprune.run_directory import RunDirectory
 from tff_autoprune.search import base
 from tff_autoprune.search.change import Change
-from tff_autoprune.search.width import learning_rate_scale
 
 
 class Training:
@@ -80,12 +78,6 @@ class Training:
             ),
             regularizer_fn=self._method.regularizer_fn,
         )
-        metric = engine.task.metric
-        if self._method.asks_clients and not metric.higher_is_better:
-            raise UserError(
-                f"pruning.method: auto decides by accuracy, and this task has a {metric.name}; give"
-                " it a budget, for example pruning.target_parameters, or use uniform or none."
-            )
         self._ignored = tuple(config.pruning.ignore_layers)
         self._dense = surgery.Network(dense, self._ignored)
         self._method_state = self._method.initialize(self._dense)
@@ -208,12 +200,9 @@ class Training:
         self._decide(done.metrics)
 
     def _train(self, learner: Learner, round_num: int) -> Round:
-        """Runs the next round of a learner, at the rate that suits its width."""
-        scale = 1.0
-        if self._method.inherits:
-            scale = learning_rate_scale(self._dense, learner.network)
+        """Runs the next round of a learner."""
         controls = self._method.controls(self._method_state)
-        return self._rounds.run(learner, round_num, penalty=controls.penalty, rate_scale=scale)
+        return self._rounds.run(learner, round_num, penalty=controls.penalty)
 
     def _record(self, done: Round, *, seconds: float, other_bytes: int = 0) -> None:
         """Takes a round as the run's own, evaluates if it is time, and writes its row.

@@ -57,8 +57,8 @@ class Constants:
     begin: float = 0.05
     end: float = 0.25
     moves: int = 3
-    rungs: tuple[float, ...] = (0.5, 0.35, 0.22)
-    race_rounds: int = 2
+    rungs: tuple[float, ...] = (0.5, 0.25)
+    race_rounds: int = 3
     lasting: float = 0.25
     errors: float = 1.0
 

@@ -3,7 +3,7 @@
     program ── Observation: the network with its aggregated weights ──────> method
     program <── requests: a race of structures (`requests`) ──────────────  method
     program ── answers: paired differences of accuracy ───────────────────> method
-    program <── decisions: move, go back, assign, stop ───────────────────  method
+    program <── decisions: move, refuse, assign, stop ────────────────────  method
 
 A method is a pure function of its state, the observation and the answers. It is asked before the
 first round (`round_num` 0) and after every round. Its state is a frozen dataclass of JSON values,
@@ -97,7 +97,6 @@ class Controls:
     """
 
     penalty: float = 0.0
-    learning_rate_scale: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +130,6 @@ class PruningMethod(abc.ABC):
     regularizer_fn: Optional[Callable[[tf.keras.Model], Callable[[list], tf.Tensor]]] = None
     #: Whether the method asks held-out clients.
     asks_clients: bool = False
-    #: Whether survivors inherit their weights, and so want the learning rate of their width.
-    inherits: bool = True
 
     @abc.abstractmethod
     def initialize(self, network: surgery.Network) -> State:

@@ -38,8 +38,6 @@ class PaperState:
 class PaperPruning(base.PruningMethod):
     """Two-sided bounds on the L1 norms of filters; re-initialises after every cut."""
 
-    inherits = False
-
     def __init__(self, *, k: float, rounds: int, patience: int) -> None:
         """Sets the rule's constants.
 
