@@ -191,6 +191,14 @@ def test_a_layer_that_cannot_be_trained_is_named(layer, message):
         convert(model)
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_other_tasks_than_classes_are_refused(activation):
+    units = 3 if activation == "sigmoid" else 1
+    layers = [L.Input((6, 6, 2)), L.Flatten(), L.Dense(units, activation)]
+    with pytest.raises(UserError, match="only models of classes"):
+        convert(tf.keras.Sequential(layers))
+
+
 def test_a_step_that_is_not_tensorflows_is_refused():
     model = MODELS["pruned_cnn"]()
     settings = federated.Settings(client_optimizer="sgd", client_learning_rate=0.01)

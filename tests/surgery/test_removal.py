@@ -320,6 +320,11 @@ class OwnWrapper(L.TimeDistributed):
         super().__init__(L.Dense(units), **kwargs)
 
 
+class Fixed(tf.keras.constraints.Constraint):
+    def __call__(self, w):
+        return w * np.ones([6, 6], np.float32)
+
+
 class Told(tf.keras.regularizers.Regularizer):
     def __call__(self, x):
         return tf.reduce_sum(x)
@@ -334,6 +339,7 @@ class Told(tf.keras.regularizers.Regularizer):
         lambda: OwnBlock(6, name="culprit"),
         lambda: L.Dense(6, kernel_regularizer=Told(), name="culprit"),
         lambda: OwnWrapper(6, name="culprit"),
+        lambda: L.Dense(6, kernel_constraint=Fixed(), name="culprit"),
         lambda: L.Dense(
             6, kernel_initializer=lambda shape, dtype=None: tf.ones([6, 6]), name="culprit"
         ),

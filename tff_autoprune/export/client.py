@@ -79,7 +79,8 @@ def convert_client(
     """
     if batch_size < 1:
         raise UserError(f"client: expected a batch size of at least 1, found {batch_size}.")
-    shape = tuple(source_shape or image_shape(model))
+    own_shape = image_shape(model)
+    shape = tuple(source_shape or own_shape)
     client = _Client(model, settings, apply_pixel_options)
     module = client.module()
     signatures = client.signatures(batch_size, shape)
@@ -108,7 +109,7 @@ class _Client:
         self._model = model
         self._stateless = StatelessModel(model, generator=training_layers.SeededGenerator)
         self._apply_pixel_options = apply_pixel_options
-        self._from_logits = outputs_lib.outputs_logits(model)
+        self._from_logits = _ending_of_classes(model) == outputs_lib.LOGITS
         variables = {
             id(weight): tf.Variable(weight.numpy(), name=name)
             for weight, name in zip(model.weights, weight_names(model))
@@ -222,6 +223,22 @@ class _Client:
     def _assign(variables: Sequence[tf.Variable], values: Sequence[Any]) -> None:
         for variable, value in zip(variables, values):
             variable.assign(value)
+
+
+def _ending_of_classes(model: tf.keras.Model) -> str:
+    """Returns whether a model puts out logits or probabilities of classes.
+
+    Raises:
+      UserError: If it puts out anything else.
+    """
+    shape = model.output_shape
+    (ending,) = outputs_lib.endings(model)
+    if len(shape) != 2 or shape[1] < 2 or ending == outputs_lib.SIGMOID:
+        raise UserError(
+            "client: only models of classes train on a phone so far: expected outputs [batch,"
+            f" classes] that are logits or a softmax, found {list(shape)} that are {ending}."
+        )
+    return ending
 
 
 def _explained(error: Exception, model: tf.keras.Model, train: tf.Graph) -> UserError:

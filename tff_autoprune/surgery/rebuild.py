@@ -253,7 +253,7 @@ def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:
       places: Tells for a weight of the layer what stays of it.
 
     Raises:
-      UserError: If an initializer can only give values of the old shape.
+      UserError: If an initializer, regularizer or constraint fits the old shape only.
     """
     config = dict(layer.get_config())
     for name, value in config.items():
@@ -263,6 +263,8 @@ def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:
             config[name] = found if passes and not isinstance(value, str) else value
         elif name.endswith(("regularizer", "constraint")):
             config[name] = value if found is None else found
+            if callable(found):
+                _check_takes(layer, name, found, places)
         elif name.endswith("initializer") and found is not None:
             config[name] = _initializer(layer, name, value, found, places)
     if isinstance(layer, _layers.Bidirectional):
@@ -277,8 +279,7 @@ def configuration(layer: Any, places: Places = all_stays) -> dict[str, Any]:
 
 def _initializer(layer: Any, name: str, value: Any, found: Any, places: Places) -> Any:
     """Returns an initializer that gives values of the new shape."""
-    weight = _initialized_by(layer, name[: -len("_initializer")])
-    cuts = places(weight) if weight is not None else ()
+    weight, cuts, shape = _cut_weight(layer, name, places)
     fixed = getattr(found, "value", None)
     if type(found).__name__ == "Constant" and np.ndim(fixed):
         fixed = np.asarray(fixed)
@@ -288,15 +289,11 @@ def _initializer(layer: Any, name: str, value: Any, found: Any, places: Places) 
         return tf.keras.initializers.Constant(fixed)
     if type(found).__module__.startswith("keras."):
         return value
-    if cuts:
-        shape = list(weight.shape)
-        for axis, stays in cuts:
-            shape[axis] = len(stays)
-        if tuple(found(shape, dtype=weight.dtype).shape) != tuple(shape):
-            raise UserError(
-                f"The {name} of '{layer.name}' does not give values of the smaller shape "
-                f"{tuple(shape)}: use tf.keras.initializers.Constant(array)."
-            )
+    if cuts and tuple(found(shape, dtype=weight.dtype).shape) != shape:
+        raise UserError(
+            f"The {name} of '{layer.name}' does not give values of the smaller shape {shape}: use "
+            "tf.keras.initializers.Constant(array)."
+        )
     try:
         tf.keras.initializers.get(value)
     except (TypeError, ValueError):
@@ -326,14 +323,40 @@ def _restore(old: Any, new: Any) -> None:
             after._set_dtype_policy(before.dtype_policy)
 
 
-def _initialized_by(layer: Any, prefix: str) -> Any:
-    """Returns the weight that an initializer of a layer is for, None if that cannot be told."""
+def _check_takes(layer: Any, name: str, found: Any, places: Places) -> None:
+    """Raises unless a regularizer or constraint of the user's takes a weight of the new shape."""
+    weight, cuts, shape = _cut_weight(layer, name, places)
+    if not cuts or type(found).__module__.startswith("keras."):
+        return
+    try:
+        result = found(tf.zeros(shape, weight.dtype))
+        fits = name.endswith("regularizer") or tuple(result.shape) == shape
+    except (TypeError, ValueError, tf.errors.OpError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"The {name} of '{layer.name}' does not take a weight of the smaller shape {shape}: "
+            "it may hold an array of the present shape."
+        )
+
+
+def _cut_weight(
+    layer: Any, name: str, places: Places
+) -> tuple[Any, Sequence[tuple[int, np.ndarray]], tuple[int, ...]]:
+    """Returns the weight that a setting such as "kernel_initializer" is for, its cuts, its shape.
+
+    The weight is None and the cuts are empty if it cannot be told.
+    """
+    prefix = name.rsplit("_", 1)[0]
     for owner in (layer, getattr(layer, "cell", None)):
-        for name in (prefix, f"{prefix}_kernel"):
-            weight = getattr(owner, name, None)
+        for attribute in (prefix, f"{prefix}_kernel"):
+            weight = getattr(owner, attribute, None)
             if isinstance(weight, tf.Variable):
-                return weight
-    return None
+                cuts, shape = places(weight), list(weight.shape)
+                for axis, stays in cuts:
+                    shape[axis] = len(stays)
+                return weight, cuts, tuple(shape)
+    return None, (), ()
 
 
 @contextlib.contextmanager
