@@ -16,7 +16,8 @@ At a few rounds, spread over the early part of the run, the method
        lasting * (lost + error) <= tolerance - spent,
 
    where `lasting` is the share of a race's loss that is still missing when the run ends, and books
-   `lasting * lost`, with its sign, so that noise averages out.
+   `lasting * lost`, with its sign, so that noise averages out. What is lost early is learned again:
+   `lasting` is a tenth and the share of the rounds that are over.
 
 A budget replaces the test: the same moves then lead to the budget in equal ratios.
 """
@@ -50,16 +51,17 @@ class Constants:
       moves: How many times the network may shrink.
       rungs: Costs of the structures that race, as shares of the present one's.
       race_rounds: Rounds of a race.
-      lasting: Share of what a structure loses in a race that it still lacks when the run ends.
+      lasting: Share of what a structure loses in a race that it still lacks when the run ends, if
+        it were raced at the very beginning; what is raced later has less time to recover.
       errors: Standard errors that are added to what a structure loses.
     """
 
     begin: float = 0.05
     end: float = 0.25
     moves: int = 3
-    rungs: tuple[float, ...] = (0.5, 0.25)
+    rungs: tuple[float, ...] = (0.55, 0.2)
     race_rounds: int = 3
-    lasting: float = 0.25
+    lasting: float = 0.1
     errors: float = 1.0
 
 
@@ -164,7 +166,8 @@ class AutoPruning(base.PruningMethod):
                 dataclasses.replace(state, done=True), [], "nothing can be removed any more"
             )
         comparison = yield requests.Race(structures, self._constants.race_rounds)
-        state, decisions = self._judge(state, structures, comparison)
+        lasting = self._constants.lasting + observation.round_num / observation.total_rounds
+        state, decisions = self._judge(state, structures, comparison, lasting)
         return self._ended(state, decisions)
 
     def _judge(
@@ -172,6 +175,7 @@ class AutoPruning(base.PruningMethod):
         state: AutoState,
         structures: Sequence[Structure],
         comparison: requests.Comparison,
+        lasting: float,
     ) -> tuple[AutoState, list[base.Decision]]:
         """Picks the smallest structure that loses little enough."""
         constants = self._constants
@@ -180,10 +184,10 @@ class AutoPruning(base.PruningMethod):
         for index in order:
             found = comparison.candidates[index]
             lost = -found.points
-            bound = constants.lasting * (lost + constants.errors * found.points_error)
+            bound = lasting * (lost + constants.errors * found.points_error)
             if not bound <= left:  # Also where a network that fell apart says NaN.
                 continue
-            booked = constants.lasting * lost
+            booked = lasting * lost
             reason = (
                 f"{found.points:+.2f} points (error {found.points_error:.2f}) in a race; about"
                 f" {-booked:+.2f} of the {left:.2f} left to lose will last"
