@@ -85,12 +85,12 @@ def test_noise_holds_back_and_is_not_booked():
     assert certain.state.spent == 0.0
 
 
-def test_what_is_booked_has_a_sign():
-    """Luck and bad luck average out over moves."""
-    gains = iter([-1.0] * 3 + [1.0] * 3 + [0.0] * 3)
+def test_what_is_booked_has_a_sign_and_counts_more_the_later_it_is_lost():
+    gains = iter([-1.0] * 2 + [1.0] * 2 + [-1.0] * 2)
     outcome = run(auto.AutoPruning(), cnn(), rounds=ROUNDS, points=lambda *_: next(gains))
-    assert outcome.actions().count("move") == 3
-    assert outcome.state.spent == pytest.approx(0.0)
+    ends = [(moved + 3) / ROUNDS for moved in outcome.rounds(base.Action.MOVE)]
+    assert len(ends) == 3
+    assert outcome.state.spent == pytest.approx(ends[0] - ends[1] + ends[2])
 
 
 def test_a_network_that_fell_apart_is_never_chosen():

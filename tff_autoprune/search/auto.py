@@ -17,7 +17,7 @@ At a few rounds, spread over the early part of the run, the method
 
    where `lasting` is the share of a race's loss that is still missing when the run ends, and books
    `lasting * lost`, with its sign, so that noise averages out. What is lost early is learned again:
-   `lasting` is a tenth and the share of the rounds that are over.
+   `lasting` is the share of the rounds that are over when the race ends.
 
 A budget replaces the test: the same moves then lead to the budget in equal ratios.
 """
@@ -51,8 +51,6 @@ class Constants:
       moves: How many times the network may shrink.
       rungs: Costs of the structures that race, as shares of the present one's.
       race_rounds: Rounds of a race.
-      lasting: Share of what a structure loses in a race that it still lacks when the run ends, if
-        it were raced at the very beginning; what is raced later has less time to recover.
       errors: Standard errors that are added to what a structure loses.
     """
 
@@ -61,7 +59,6 @@ class Constants:
     moves: int = 3
     rungs: tuple[float, ...] = (0.55, 0.2)
     race_rounds: int = 3
-    lasting: float = 0.1
     errors: float = 1.0
 
 
@@ -166,7 +163,8 @@ class AutoPruning(base.PruningMethod):
                 dataclasses.replace(state, done=True), [], "nothing can be removed any more"
             )
         comparison = yield requests.Race(structures, self._constants.race_rounds)
-        lasting = self._constants.lasting + observation.round_num / observation.total_rounds
+        raced = observation.round_num + self._constants.race_rounds
+        lasting = raced / observation.total_rounds
         state, decisions = self._judge(state, structures, comparison, lasting)
         return self._ended(state, decisions)
 
