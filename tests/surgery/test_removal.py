@@ -410,3 +410,11 @@ def test_silenced_weights_are_those_of_the_old_architecture():
     silenced[2][:, :, [3, 7]] = values[2][:, :, [3, 7]]
     for old, new in zip(values, silenced):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_model_that_was_converted_can_be_pruned(tmp_path):
+    """Keras binds `call` to each layer when it saves or converts; that replaces nothing."""
+    model = pruning_models.cnn()
+    tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    model.save(tmp_path / "saved")
+    assert surgery.remove_filters(model, {"conv_1": [0]}).count_params() < model.count_params()

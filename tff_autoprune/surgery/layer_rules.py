@@ -93,7 +93,7 @@ def layer_rule(layer: Any) -> Optional[Rule]:
     """
     if isinstance(layer, TFOpLambda):
         return _OPERATORS.get(layer.symbol)
-    if "call" in vars(layer):  # Replaced in this one object.
+    if call_is_replaced(layer):
         return None
     for cls in type(layer).__mro__:
         if cls in _LAYERS:
@@ -109,6 +109,15 @@ def _descriptors(cls: type) -> set[str]:
     return {name for name, value in vars(cls).items() if isinstance(value, kinds)}
 
 
+def call_is_replaced(layer: Any) -> bool:
+    """Returns whether one object computes something else than its class does.
+
+    Keras binds the class's own `call` to each object when it saves or converts a model.
+    """
+    own = vars(layer).get("call")
+    return own is not None and getattr(own, "__func__", None) is not type(layer).call
+
+
 def computes_its_graph(model: Any) -> bool:
     """Returns whether calling a model computes the graph of layers that it holds, and no more.
 
@@ -120,7 +129,7 @@ def computes_its_graph(model: Any) -> bool:
     cls = type(model)
     known = (functional.Functional, tf.keras.Sequential)
     return (
-        "call" not in vars(model)
+        not call_is_replaced(model)
         and any(cls.call is base.call for base in known)
         and any(cls.__call__ is base.__call__ for base in known)
     )

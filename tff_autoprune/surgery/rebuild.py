@@ -120,7 +120,7 @@ class Rebuilder:
 
     def _layer(self, layer: Any) -> Any:
         """Makes a layer again from its configuration."""
-        if "call" in vars(layer) and not isinstance(layer, TFOpLambda):
+        if registry.call_is_replaced(layer) and not isinstance(layer, TFOpLambda):
             raise UserError(
                 f"The layer '{layer.name}' has its call() replaced in this one object, which "
                 "cannot be copied: make it a subclass of Layer."

@@ -31,7 +31,7 @@ def _recurrent(call: Call, gates: int) -> list[TracedTensor]:
     """Traces a recurrent layer whose weights have one block of units for each gate."""
     layer = call.layer
     cell = layer.cell
-    if type(cell).call is not _CELLS[gates].call or "call" in vars(cell):
+    if type(cell).call is not _CELLS[gates].call or registry.call_is_replaced(cell):
         return call.opaque(f"reaches '{call.path}', whose cell is not known")
     x, *states = call.operands()
     x = call.mix(x, range(1, x.rank - 1), f"is read in turn by '{call.path}'")
