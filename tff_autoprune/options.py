@@ -132,9 +132,9 @@ def inside(default: Any, help: str, only: Sequence[str] = ()) -> Any:
     return option(default, help, "a number > 0 and < 1", lambda v: 0 < v < 1, only)
 
 
-def choice(default: Any, choices: Sequence[str], help: str) -> Any:
+def choice(default: Any, choices: Sequence[str], help: str, only: Sequence[str] = ()) -> Any:
     """Declares one of some words."""
-    return option(default, help, f"one of {', '.join(choices)}", lambda v: v in choices)
+    return option(default, help, f"one of {', '.join(choices)}", lambda v: v in choices, only)
 
 
 class Section:

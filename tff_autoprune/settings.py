@@ -191,9 +191,12 @@ class Pruning(Section):
         None, "The device: result.json of `android_bench run --profile`.", only=("auto",)
     )
     importance: Optional[str] = choice(
-        None, IMPORTANCES, "What a filter is worth; the method's own measure by default."
+        None,
+        IMPORTANCES,
+        "What a filter is worth; the method's own measure by default.",
+        only=("auto", "uniform"),
     )
-    round_to: int = positive(1, "Widths stay multiples of this; phones want 4 or 8.")
+    round_to: int = positive(1, "Widths stay multiples of this; phones want 4 or 8.", ("auto",))
     ignore_layers: tuple[str, ...] = option(
         (),
         "Layers that keep all their filters.",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from federated_doubles import few_clients, make_datasets, weights_of
+from federated_doubles import few_clients, make_datasets, stop_workers, weights_of
 
 from tff_autoprune import federated, models, runtime
 
@@ -100,14 +96,7 @@ def test_three_rounds_equal_those_of_the_stock_runtime(name, optimizer):
     try:
         stock = _stock_rounds(name, optimizer, datasets, 3)
     finally:
-        children = subprocess.run(
-            ["pgrep", "-P", str(os.getpid()), "-f", "worker_binary"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for child in children.stdout.split():
-            os.kill(int(child), signal.SIGKILL)
+        stop_workers()
         runtime.start()
     _assert_equivalent(name, optimizer, stock)
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import signal
-import subprocess
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
-from federated_doubles import few_clients, make_datasets, make_model
+from federated_doubles import few_clients, make_datasets, make_model, stop_workers
 
 from tff_autoprune import federated, runtime
 
@@ -45,24 +42,11 @@ def _compares(engine):
     return engine.settings.aggregator.name != "dp"
 
 
-def _workers():
-    listed = subprocess.run(
-        ["pgrep", "-P", str(os.getpid()), "worker_binary"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {int(line) for line in listed.stdout.split()}
-
-
 @pytest.fixture(autouse=True)
 def own_runtime_again():
-    before = _workers()
     yield
     runtime.start()
-    # TFF leaves its workers running, and they hold on to the output of the tests.
-    for worker in _workers() - before:
-        os.kill(worker, signal.SIGKILL)
+    stop_workers()
 
 
 # TFF's native contexts have no secure summation; its context for tests sums the integers.
@@ -70,10 +54,18 @@ def own_runtime_again():
     ("aggregator", "start"),
     [
         ("mean", tff.backends.native.set_sync_local_cpp_execution_context),
-        ("robust", tff.backends.native.set_sync_local_cpp_execution_context),
+        pytest.param(
+            "robust",
+            tff.backends.native.set_sync_local_cpp_execution_context,
+            marks=pytest.mark.slow,
+        ),
         ("secure", tff.backends.test.set_sync_test_cpp_execution_context),
         ("dp", tff.backends.native.set_sync_local_cpp_execution_context),
-        ("compressed", tff.backends.native.set_sync_local_cpp_execution_context),
+        pytest.param(
+            "compressed",
+            tff.backends.native.set_sync_local_cpp_execution_context,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_everything_gives_the_same_numbers(aggregator, start):

@@ -15,6 +15,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from tff_autoprune import federated
+
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
     "--config=configs/demo.py",
@@ -324,6 +326,25 @@ def test_a_run_that_no_client_answers_ends_in_one_line(tmp_path):
     assert done.returncode == 2
     assert "2 cohorts in a row" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_with_noise_says_what_it_promises_to_whom(tmp_path):
+    train(
+        tmp_path / "run",
+        "--config.aggregator.name=dp",
+        "--config.aggregator.noise_multiplier=2.0",
+        "--config.pruning.method=uniform",
+        "--config.pruning.uniform_round=2",
+        "--config.federated.rounds=4",
+    )
+    found = figures(tmp_path / "run")["privacy"]
+    settings = federated.AggregatorSettings(name="dp", noise_multiplier=2.0, clients_per_round=3)
+    epsilon = federated.privacy.epsilon(settings, rounds=4, num_clients=10)
+    assert found["epsilon"] == pytest.approx(epsilon)
+    # After the last round, and of all validation clients at the end.
+    assert found["validation_questions"] == 2
+    held_out = federated.privacy.held_out_epsilon(settings, questions=2)
+    assert found["validation_epsilon"] == pytest.approx(held_out)
 
 
 def test_dry_run_describes_without_training(tmp_path):

@@ -26,7 +26,8 @@ def convert(
     uint8 pixels 0..255 (scale 1/255, zero point 0) and returns uint8 scores.
 
     Args:
-      model: A built model with one image input [n, h, w, c] and one output [n, classes].
+      model: A built model with one input, of images [n, h, w, c] or anything else of a fixed
+        shape (not for `full_int8`), and one output.
       format: A key of `FORMATS`.
       representative: Images float32 [h, w, c] in [0, 1] to calibrate the activations of
         `full_int8` with; a hundred typical ones do. Other formats ignore it.
@@ -39,9 +40,11 @@ def convert(
         `full_int8` has no representative images, or the model has an operation that TFLite lacks.
     """
     formats.check(format)
-    shape = image_shape(model)
+    spec = _input_spec(model)
+    if format == "full_int8":
+        image_shape(model)  # Bytes are pixels.
 
-    @tf.function(input_signature=[tf.TensorSpec([1, *shape], tf.float32, name="image")])
+    @tf.function(input_signature=[spec])
     def classify(image: tf.Tensor) -> tf.Tensor:
         return model(image, training=False)
 
@@ -61,15 +64,25 @@ def convert(
     return content
 
 
-def image_shape(model: tf.keras.Model) -> tuple[int, ...]:
-    """Returns [h, w, c] of a classifier's only input."""
+def _input_spec(model: tf.keras.Model) -> tf.TensorSpec:
+    """Returns the spec of a model's only input, for one example."""
     if len(model.inputs or []) != 1 or len(model.outputs or []) != 1:
         raise UserError(
             f"export: expected a built model with one input and one output, found {model.name!r}"
             f" with {len(model.inputs or [])} and {len(model.outputs or [])}."
         )
-    shape = tuple(model.inputs[0].shape[1:])
-    if len(shape) != 3 or None in shape:
+    (tensor,) = model.inputs
+    shape = tuple(tensor.shape[1:])
+    if None in shape:
+        raise UserError(f"export: expected an input of a fixed shape, found {list(shape)}.")
+    name = "image" if len(shape) == 3 else "input"
+    return tf.TensorSpec([1, *shape], tensor.dtype, name=name)
+
+
+def image_shape(model: tf.keras.Model) -> tuple[int, ...]:
+    """Returns [h, w, c] of a classifier's only input."""
+    shape = tuple(_input_spec(model).shape[1:])
+    if len(shape) != 3:
         raise UserError(f"export: expected an input of fixed [h, w, c], found {list(shape)}.")
     return shape
 

@@ -44,6 +44,8 @@ def quantize(values: np.ndarray, details: dict) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype)
     scale, zero_point = details["quantization"]
+    if not scale:  # Integers that are none but themselves, such as words.
+        return values.astype(dtype)
     limits = np.iinfo(dtype)
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
@@ -53,6 +55,8 @@ def dequantize(values: np.ndarray, details: dict) -> np.ndarray:
     if not np.issubdtype(details["dtype"], np.integer):
         return values.astype(np.float32)
     scale, zero_point = details["quantization"]
+    if not scale:
+        return values.astype(np.float32)
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 

@@ -112,15 +112,15 @@ def read_metadata(content: bytes) -> dict[str, Any]:
         }
 
 
-def _metadata_table(description: ModelDescription) -> dict[str, Any]:
-    """Returns the ModelMetadata table of an image classifier."""
+def _image_tensor(description: ModelDescription) -> dict[str, Any]:
+    """Returns the TensorMetadata table of an image."""
     height, width, channels = description.image_shape
     quantized = description.format == "full_int8"
     # Apps hold pixels 0..255. (pixel - mean) / std is what the input tensor wants: the range
     # [0, 1] for floats, the byte itself for uint8.
     top, std = (255.0, 1.0) if quantized else (1.0, 255.0)
     gray = channels == 1
-    image = {
+    return {
         "name": "image",
         "description": (
             f"{height} x {width} {'grayscale' if gray else 'RGB'} image as the data source gives"
@@ -144,6 +144,25 @@ def _metadata_table(description: ModelDescription) -> dict[str, Any]:
         ],
         "stats": {"min": [0.0], "max": [top]},
     }
+
+
+def _plain_tensor(description: ModelDescription) -> dict[str, Any]:
+    """Returns the TensorMetadata table of an input that is no image."""
+    return {
+        "name": "input",
+        "description": f"Numbers of shape {list(description.image_shape)}, as the data source gives"
+        " them.",
+        "content": {
+            "content_properties_type": metadata_schema.CONTENT_FEATURE,
+            "content_properties": {},
+        },
+    }
+
+
+def _metadata_table(description: ModelDescription) -> dict[str, Any]:
+    """Returns the ModelMetadata table."""
+    is_image = len(description.image_shape) == 3
+    source = _image_tensor(description) if is_image else _plain_tensor(description)
     scores = {
         "name": description.outputs,
         "description": f"One score per class ({description.outputs}); the largest wins.",
@@ -162,12 +181,12 @@ def _metadata_table(description: ModelDescription) -> dict[str, Any]:
     return {
         "name": description.name,
         "description": (
-            "Image classifier trained by federated averaging with tff_autoprune;"
-            f" run {description.run_id}, format {description.format}."
+            f"{'Image classifier' if is_image else 'Model'} trained by federated averaging with"
+            f" tff_autoprune; run {description.run_id}, format {description.format}."
         ),
         "version": description.run_id,
         "subgraph_metadata": [
-            {"input_tensor_metadata": [image], "output_tensor_metadata": [scores]}
+            {"input_tensor_metadata": [source], "output_tensor_metadata": [scores]}
         ],
         "associated_files": [
             {

@@ -15,6 +15,8 @@ from tff_autoprune.export import interpreter
 FLOAT32_TOLERANCE = 1e-4
 MINIMUM_EXAMPLES = 256
 _BATCH = 256
+# Numbers that differ by less than this share of their range count as the same.
+_SAME = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,10 @@ class Parity:
 
     Attributes:
       max_abs_difference: The largest |exported - Keras| over all images and classes.
-      top1_agreement: Share of the images where both name the same class, in [0, 1].
-      accuracy: Share of the images that the exported model classifies rightly, in [0, 1].
+      top1_agreement: Share of the images where both name the same class, in [0, 1]; where labels
+        are no classes, both the same number within a hundredth of the range.
+      accuracy: Share of the images that the exported model classifies rightly, in [0, 1]; where
+        labels are no classes, the mean absolute error.
       keras_accuracy: The same for the Keras model, on the same images.
       examples: Number of images.
     """
@@ -80,11 +84,37 @@ def check_parity(
             f"export of {model.name!r}: expected outputs within {tolerance:g} of Keras, found a"
             f" difference of {difference:.3g} over {len(images)} images; nothing was written."
         )
-    expected_class, found_class = expected.argmax(-1), found.argmax(-1)
     return Parity(
         max_abs_difference=difference,
-        top1_agreement=float(np.mean(expected_class == found_class)),
-        accuracy=float(np.mean(found_class == labels)),
-        keras_accuracy=float(np.mean(expected_class == labels)),
+        top1_agreement=_agreement(expected, found, labels),
+        accuracy=_metric(found, labels),
+        keras_accuracy=_metric(expected, labels),
         examples=len(images),
     )
+
+
+def _decided(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns what probabilities say, in the shape of the labels."""
+    if outputs.shape == labels.shape or outputs.shape[-1] == 1:
+        return (outputs > 0.5).reshape(labels.shape)
+    return outputs.argmax(-1)
+
+
+def _is_regression(outputs: np.ndarray, labels: np.ndarray) -> bool:
+    several = outputs.ndim == labels.ndim and outputs.shape[-1] > 1
+    return labels.dtype.kind == "f" and not (several and np.isin(labels, (0, 1)).all())
+
+
+def _agreement(expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> float:
+    if _is_regression(expected, labels):
+        return float(
+            np.mean(np.abs(expected - found) <= _SAME * max(float(np.ptp(expected)), 1e-9))
+        )
+    return float(np.mean(_decided(expected, labels) == _decided(found, labels)))
+
+
+def _metric(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the accuracy, or the mean absolute error of what is no class."""
+    if _is_regression(outputs, labels):
+        return float(np.mean(np.abs(outputs.reshape(labels.shape) - labels)))
+    return float(np.mean(_decided(outputs, labels) == labels))

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from tff_autoprune import files, models
+from tff_autoprune import federated, files, models
 from tff_autoprune.errors import UserError
 from tff_autoprune.export import client_run, conversion, examples, formats, metadata, parity, pixels
+from tff_autoprune.federated import heads
 from tff_autoprune.federated.settings import Settings
 from tff_autoprune.run_directory import RunDirectory
 
@@ -105,16 +107,20 @@ def export_run(
     wanted = [formats.check(name) for name in formats_wanted or config["export"]["formats"]]
     count = count or max(config["export"]["examples"], parity.MINIMUM_EXAMPLES)
     data = load_data(config)
+    if len(data.spec.image_shape) != 3 and "full_int8" in wanted:
+        logging.warning("export: full_int8 is for images; it is left out.")
+        wanted.remove("full_int8")
     raw_data = data if data.spec.pixels.identity else load_data(_without_pixel_options(config))
     held_out = take_held_out(data, raw_data, count, config["seed"])
     trained = {name: models.load_trained(run, name) for name in MODELS}
+    kind = federated.Task.of_data(trained["pruned"], data.train).heads[0].kind
     run_id = run_identity(stored, trained["pruned"])
 
     exported: list[_Exported] = []
 
     def export_model(name: str, model: tf.keras.Model, format_names: Sequence[str]) -> None:
         for format_name in format_names:
-            result = _convert_and_check(model, format_name, data.spec, held_out, tolerance)
+            result = _convert_and_check(model, kind, format_name, data.spec, held_out, tolerance)
             figures = dataclasses.asdict(result.parity)
             if name == "dense":
                 figures.update(accuracy=None, keras_accuracy=None)
@@ -126,7 +132,7 @@ def export_run(
                     format=format_name,
                     image_shape=data.spec.source_shape,
                     labels=list(data.spec.label_names),
-                    outputs="probabilities",
+                    outputs="values" if kind == heads.REGRESSION else "probabilities",
                     details={
                         "data": data.spec.name,
                         "pixels_inside_model": dataclasses.asdict(data.spec.pixels),
@@ -189,15 +195,22 @@ class _Checked:
 
 
 def _convert_and_check(
-    model: tf.keras.Model, format_name: str, spec: DataSpec, held_out: HeldOut, tolerance: float
+    model: tf.keras.Model,
+    kind: str,
+    format_name: str,
+    spec: DataSpec,
+    held_out: HeldOut,
+    tolerance: float,
 ) -> _Checked:
     """Converts a trained model with its pixel options, and runs it against the one without."""
     content = conversion.convert(
-        pixels.deployable(model, spec.source_shape, spec.apply), format_name, held_out.calibration
+        pixels.deployable(model, spec.source_shape, spec.apply, kind),
+        format_name,
+        held_out.calibration,
     )
     result = parity.check_parity(
         content,
-        pixels.deployable(model, spec.image_shape),
+        pixels.deployable(model, spec.image_shape, kind=kind),
         held_out.raw,
         held_out.labels,
         tolerance=tolerance if format_name == "float32" else None,

@@ -231,23 +231,4 @@ def build_client_work(
             tff.federated_map(released, (state, reporting.sum(report))),
         )
 
-    @tff.tensorflow.computation(state_type)
-    def get_hparams(state):
-        return collections.OrderedDict(
-            state["optimizer"],
-            penalty=state["penalty"],
-            learning_rate_scale=state["learning_rate_scale"],
-        )
-
-    @tff.tensorflow.computation(state_type, get_hparams.type_signature.result)
-    def set_hparams(state, hparams):
-        return collections.OrderedDict(
-            optimizer=collections.OrderedDict((k, hparams[k]) for k in state["optimizer"]),
-            penalty=hparams["penalty"],
-            learning_rate_scale=hparams["learning_rate_scale"],
-            round_num=state["round_num"],
-        )
-
-    return tff.learning.templates.ClientWorkProcess(
-        init_fn, next_fn, get_hparams_fn=get_hparams, set_hparams_fn=set_hparams
-    )
+    return tff.learning.templates.ClientWorkProcess(init_fn, next_fn)

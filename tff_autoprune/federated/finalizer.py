@@ -65,14 +65,6 @@ def build_finalizer(
             collections.OrderedDict(rejected=rejected),
         )
 
-    @tff.tensorflow.computation(state_type)
-    def get_hparams(state):
-        return optimizer.get_hparams(state)
-
-    @tff.tensorflow.computation(state_type, get_hparams.type_signature.result)
-    def set_hparams(state, hparams):
-        return optimizer.set_hparams(state, hparams)
-
     @tff.federated_computation
     def init_fn():
         return tff.federated_eval(initial_state, tff.SERVER)
@@ -87,6 +79,4 @@ def build_finalizer(
             *tff.federated_map(apply, (state, weights, update))
         )
 
-    return tff.learning.templates.FinalizerProcess(
-        init_fn, next_fn, get_hparams_fn=get_hparams, set_hparams_fn=set_hparams
-    )
+    return tff.learning.templates.FinalizerProcess(init_fn, next_fn)

@@ -154,8 +154,8 @@ def _channels(layer: tf.keras.layers.Layer) -> int:
 def _kind(layer: tf.keras.layers.Layer) -> str:
     class_name = type(layer).__name__
     if isinstance(layer, tf.keras.layers.InputLayer):
-        height, width = layer.output_shape[0][1:3]
-        return f"input {height}×{width}"
+        sizes = layer.output_shape[0][1:3]
+        return "input " + "×".join(map(str, sizes))
     if class_name in _MERGED_KINDS:
         return _MERGED_KINDS[class_name]
     kernel = _kernel_shape(layer)

@@ -115,7 +115,8 @@ def _spec(name: str, length: int, held_out: str = "clients") -> DataSpec:
         image_shape=(length,),
         source_shape=(length,),
         num_classes=len(names),
-        label_names=tuple(names),
+        # Line breaks as they are written: labels are lines in exported files.
+        label_names=tuple(name.encode("unicode_escape").decode() for name in names),
         pixels=PixelOptions(),
         held_out=held_out,
         dtype="int32",
