@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py --config=configs/fontwriters.py --seeds=0,1,2 --out=runs/ablation
 
-Runs (or resumes) training for every variant and seed, one after the other, and prints a JSON line
-for each: parameters, FLOPs and bytes as shares of the dense run's, test accuracy, and the difference
+Trains every variant with every seed (or resumes) and prints a JSON line
+for each: parameters, FLOPs and bytes as shares of the dense run, test accuracy, and its difference
 from the full method in points. `energy only` is given the parameters that the full method found, so
 that it shows what the race decides besides the size.
 """
