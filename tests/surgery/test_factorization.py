@@ -4,6 +4,7 @@ import numpy as np
 import pruning_models
 import pytest
 import tensorflow as tf
+from applications_benchmark import load
 from factorization_cases import LAYERS, inputs_of, relative, single, ways
 
 from tff_autoprune import surgery
@@ -11,6 +12,7 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import Factorization
 
 L = tf.keras.layers
+profiler_flops = load().profiler_flops
 
 
 def covariance(channels, seed=0):
@@ -142,7 +144,13 @@ def test_zero_kernels_can_still_learn(kind):
 
 def test_everything_else_is_inherited():
     i = L.Input((8, 8, 3))
-    settings = {"kernel_regularizer": "l2", "dtype": "mixed_bfloat16", "trainable": False}
+    first = tf.keras.initializers.Constant(np.ones([3, 3, 3, 6]))  # Fits no other shape.
+    settings = {
+        "kernel_initializer": first,
+        "kernel_regularizer": "l2",
+        "dtype": "mixed_bfloat16",
+        "trainable": False,
+    }
     x = L.Conv2D(6, 3, name="a", activation="relu", bias_constraint="non_neg", **settings)(i)
     x = L.BatchNormalization(name="norm", momentum=0.5)(x)
     y = L.Conv2D(6, 3, name="b", padding="same")(x)
@@ -290,3 +298,47 @@ def test_shared_weights_are_refused():
     model = tf.keras.Model(i, x)
     with pytest.raises(UserError, match=r"'one' cannot be .* a weight that 'other' reads too"):
         surgery.plan_factorization(model, {"one": Factorization("dense", 2)})
+
+
+def residual_network():
+    """Returns a factorized ResNet, every kind in it, then cut in half."""
+    model = pruning_models.resnet()
+    plan = {
+        "stem": Factorization("depthwise", 4),
+        "conv_1": Factorization("spatial", 20),
+        "conv_2": Factorization("channel", 12),
+        "head": Factorization("dense", 2),
+    }
+    return model, surgery.factorize(model, plan)
+
+
+def test_a_factorized_network_is_cut_like_any_other():
+    _, new = residual_network()
+    groups = [group for group in surgery.find_filter_groups(new) if group.prunable]
+    names = [group.name for group in groups]
+    assert {"conv_1_rank", "conv_2_rank", "head_rank"} <= set(names)
+    removal = surgery.plan_removal(new, {g.name: range(g.channels // 2) for g in groups})
+    cut = removal.apply()
+    assert surgery.difference(removal, cut, inputs_of(new)) <= 1e-5
+    for model in (new, cut):
+        assert surgery.cost.of(model).flops == profiler_flops(model)
+        assert surgery.cost.of(model).parameters == model.count_params()
+    savings = surgery.cost.per_channel(new, groups, "parameters")
+    one = surgery.remove_filters(new, {"conv_1_rank": [3]})
+    assert savings["conv_1_rank"] == new.count_params() - one.count_params()
+
+
+def test_it_is_saved_and_converted_like_any_other(tmp_path):
+    _, new = residual_network()
+    x = inputs_of(new, number=1)
+    new.save(tmp_path / "model.keras")
+    again = tf.keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again(x), new(x), rtol=1e-5, atol=1e-5)
+    interpreter = tf.lite.Interpreter(
+        model_content=tf.lite.TFLiteConverter.from_keras_model(new).convert()
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert relative(new(x), found) <= 1e-4

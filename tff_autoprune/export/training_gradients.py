@@ -321,6 +321,15 @@ def _input_gradient(
 ) -> tf.Tensor:
     """Convolves padded output gradients with the flipped kernel, in and out channels swapped."""
     kernel = operation.inputs[1]
+    if operation.get_attr("padding") != b"EXPLICIT" and all(axis.dilation == 1 for axis in axes):
+        # TFLite's transposed convolution: three times as fast, but without dilation.
+        return tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=operation.inputs[0].shape,
+            filter=kernel,
+            out_backprop=gradient,
+            strides=operation.get_attr("strides"),
+            padding=operation.get_attr("padding"),
+        )
     spread = _spread_to_reads(gradient, axes)
     around = [(axis.reach - 1, axis.reach - 1) for axis in axes]
     read = tf.nn.conv2d(

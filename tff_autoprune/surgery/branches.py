@@ -19,9 +19,10 @@ from keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import layer_rules as registry
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.rebuild import Rebuilder
 from tff_autoprune.surgery.rewrite import Rewrite, all_kept
-from tff_autoprune.surgery.trace import Trace, ordered_nodes
+from tff_autoprune.surgery.trace import Trace, check_model, ordered_nodes
 
 _layers = tf.keras.layers
 _ADDITIONS = ("__operators__.add", "math.add")
@@ -125,11 +126,13 @@ class _Place:
     dead: list[Any]
 
 
-def drop_branch(model: tf.keras.Model, addition: str, branch: Union[int, str]) -> tf.keras.Model:
+def drop_branch(
+    model: Union[tf.keras.Model, Network], addition: str, branch: Union[int, str]
+) -> tf.keras.Model:
     """Removes a branch of an addition; with two branches the addition goes as well.
 
     Args:
-      model: A built functional model; not changed.
+      model: A built functional model, or its network; not changed.
       addition: See `plan_branch_removal`.
       branch: See `plan_branch_removal`.
 
@@ -154,12 +157,12 @@ def drop_branch(model: tf.keras.Model, addition: str, branch: Union[int, str]) -
 
 
 def plan_branch_removal(
-    model: tf.keras.Model, addition: str, branch: Union[int, str]
+    model: Union[tf.keras.Model, Network], addition: str, branch: Union[int, str]
 ) -> BranchRemoval:
     """Checks the removal of a branch without building anything.
 
     Args:
-      model: A built functional model.
+      model: A built functional model, or its network.
       addition: Name of the layer that adds (an `Add` layer or a `+`), after the names of the models
         around it.
       branch: Which of its operands goes: its number, or the name of the layer that makes it.
@@ -170,10 +173,11 @@ def plan_branch_removal(
     Raises:
       UserError: If there is no such addition or branch, or what is left has another shape.
     """
-    trace = Trace(model)
-    found = [(b, place) for b, place in _branches(model) if b.addition == addition]
+    trace = Network.of(model).trace
+    everywhere = _branches(trace.model)
+    found = [(b, place) for b, place in everywhere if b.addition == addition]
     if not found:
-        known = dict.fromkeys(b.addition for b, _ in _branches(model))
+        known = dict.fromkeys(b.addition for b, _ in everywhere)
         raise UserError(
             f"There is no addition '{addition}'. There are: {', '.join(known) or 'none'}."
         )
@@ -186,14 +190,15 @@ def plan_branch_removal(
     return BranchRemoval(trace, *chosen[0])
 
 
-def residual_branches(model: tf.keras.Model) -> list[Branch]:
+def residual_branches(model: Union[tf.keras.Model, Network]) -> list[Branch]:
     """Returns all branches of all additions of a model, those that must stay with the reason.
 
     Args:
-      model: A built functional or sequential model.
+      model: A built functional or sequential model, or its network.
     """
-    Trace(model)  # Raises for a model that cannot be followed.
-    return [branch for branch, _ in _branches(model)]
+    network = Network.of(model)
+    check_model(network.model)
+    return [branch for branch, _ in _branches(network.model)]
 
 
 def _branches(

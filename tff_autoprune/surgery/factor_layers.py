@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,7 @@ import tensorflow as tf
 from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import decomposition
 from tff_autoprune.surgery.decomposition import KINDS, Split
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.rebuild import configuration
 from tff_autoprune.surgery.trace import NodeTrace, Trace
 from tff_autoprune.surgery.traced_tensor import TracedTensor
@@ -78,12 +79,12 @@ class Candidate:
         return min(by_parameters, by_flops, self.max_rank)
 
 
-def candidates(model: tf.keras.Model) -> list[Candidate]:
+def candidates(model: Union[tf.keras.Model, Network]) -> list[Candidate]:
     """Tells which layers of a model can be factorized, and how.
 
     Args:
-      model: A built functional or sequential model. Where its inputs have an unknown size,
-        operations are counted for a size of 1.
+      model: A built functional or sequential model, or its network. Where its inputs have an
+        unknown size, operations are counted for a size of 1.
 
     Returns:
       One for each layer with a kernel and each kind that is meant for it, in the order of the
@@ -102,7 +103,7 @@ def candidates(model: tf.keras.Model) -> list[Candidate]:
     conv_2 depthwise 25 17
     logits dense 62 31
     """
-    trace = Trace(model)
+    trace = Network.of(model).trace
     layers, refused = leaves(trace)
     calls: dict[int, list[NodeTrace]] = {}
     for node in trace.nodes:
@@ -318,6 +319,7 @@ def new_layers(
     """Returns the two layers that take the place of one, not built yet."""
     config = configuration(layer)
     config.pop("batch_input_shape", None)
+    config["kernel_initializer"] = any_shape(layer, config)
     first, second = dict(config), dict(config)
     name, number = f"{layer.name}_rank", 2
     while name in taken:
@@ -359,6 +361,14 @@ def new_layers(
         first[f"depthwise_{setting}"] = first.pop(f"kernel_{setting}", None)
     first["depth_multiplier"] = rank
     return [DEPTHWISE[layer.rank].from_config(first), cls.from_config(second)]
+
+
+def any_shape(layer: tf.keras.layers.Layer, config: Mapping[str, Any]) -> Any:
+    """Returns the initializer of a layer's kernel, or Keras' usual one if it may fit that only."""
+    kinds = tf.keras.initializers
+    fits = (kinds.VarianceScaling, kinds.RandomNormal, kinds.RandomUniform, kinds.TruncatedNormal)
+    known = isinstance(layer.kernel_initializer, fits)
+    return config["kernel_initializer"] if known else "glorot_uniform"
 
 
 def check_told(

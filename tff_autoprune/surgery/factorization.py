@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ from tff_autoprune.surgery.factor_layers import (
     refusal,
     split_of,
 )
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.rebuild import Rebuilder
 from tff_autoprune.surgery.rewrite import Rewrite, all_kept
 from tff_autoprune.surgery.trace import Trace
@@ -146,7 +147,7 @@ class FactorizationPlan(Rewrite):
 
 
 def factorize(
-    model: tf.keras.Model,
+    model: Union[tf.keras.Model, Network],
     plan: Mapping[str, Factorization],
     moments: Optional[Moments] = None,
     means: Optional[Means] = None,
@@ -154,7 +155,7 @@ def factorize(
     """Factorizes layers of a model.
 
     Args:
-      model: A built functional or sequential model; not changed.
+      model: A built functional or sequential model, or its network; not changed.
       plan: How, by name of the layer (after the names of the models around it, as in
         `FilterGroup`).
       moments: See `plan_factorization`.
@@ -179,7 +180,7 @@ def factorize(
 
 
 def plan_factorization(
-    model: tf.keras.Model,
+    model: Union[tf.keras.Model, Network],
     plan: Mapping[str, Factorization],
     moments: Optional[Moments] = None,
     means: Optional[Means] = None,
@@ -187,7 +188,7 @@ def plan_factorization(
     """Checks a factorization without building anything.
 
     Args:
-      model: A built functional or sequential model.
+      model: A built functional or sequential model, or its network.
       plan: How, by name of the layer.
       moments: Second moments of what the layers read, float [channels, channels] by name of the
         layer; of any scale, unless means are given. Layers without are split by the weights alone.
@@ -201,7 +202,7 @@ def plan_factorization(
       UserError: If a layer is unknown or cannot be factorized in this way, a rank is out of range,
         or moments do not fit.
     """
-    trace = Trace(model)
+    trace = Network.of(model).trace
     layers, refused = leaves(trace)
     moments = {name: np.asarray(m, np.float64) for name, m in (moments or {}).items()}
     means = {name: np.asarray(m, np.float64) for name, m in (means or {}).items()}

@@ -19,6 +19,7 @@ from tff_autoprune.errors import UserError
 from tff_autoprune.surgery import factor_layers
 from tff_autoprune.surgery.decomposition import Split
 from tff_autoprune.surgery.factor_layers import CONVOLUTIONS, DEPTHWISE, TRANSPOSED
+from tff_autoprune.surgery.network import Network
 from tff_autoprune.surgery.rebuild import Rebuilder, configuration
 from tff_autoprune.surgery.rewrite import Rewrite, all_kept
 from tff_autoprune.surgery.trace import NodeTrace, Trace
@@ -90,11 +91,13 @@ class MergePlan(Rewrite):
         return np.asarray(values[self._position[id(weight)]], np.float64)
 
 
-def merge(model: tf.keras.Model, layers: Optional[Sequence[str]] = None) -> tf.keras.Model:
+def merge(
+    model: Union[tf.keras.Model, Network], layers: Optional[Sequence[str]] = None
+) -> tf.keras.Model:
     """Multiplies factorized layers back.
 
     Args:
-      model: A built functional or sequential model; not changed.
+      model: A built functional or sequential model, or its network; not changed.
       layers: See `plan_merge`.
 
     Returns:
@@ -113,11 +116,13 @@ def merge(model: tf.keras.Model, layers: Optional[Sequence[str]] = None) -> tf.k
     return plan_merge(model, layers).apply()
 
 
-def plan_merge(model: tf.keras.Model, layers: Optional[Sequence[str]] = None) -> MergePlan:
+def plan_merge(
+    model: Union[tf.keras.Model, Network], layers: Optional[Sequence[str]] = None
+) -> MergePlan:
     """Checks which factorized layers are multiplied back, without building anything.
 
     Args:
-      model: A built functional or sequential model of known image size.
+      model: A built functional or sequential model of known image size, or its network.
       layers: Names of the second layers of pairs; None for all pairs whose product has fewer
         parameters or operations, and more of neither.
 
@@ -127,7 +132,7 @@ def plan_merge(model: tf.keras.Model, layers: Optional[Sequence[str]] = None) ->
     Raises:
       UserError: If a layer is not the second one of a pair.
     """
-    trace = Trace(model)
+    trace = Network.of(model).trace
     _, kept = factor_layers.leaves(trace)
     found = {
         seconds[0].path: (
@@ -280,6 +285,7 @@ def _joined(setting: str, first: Any, second: Any) -> tuple[int, ...]:
 
 def _product_settings(kind: str, first: Any, second: Any) -> dict[str, Any]:
     settings = configuration(second)
+    settings["kernel_initializer"] = factor_layers.any_shape(second, settings)
     settings["use_bias"] = first.use_bias or second.use_bias
     if kind == "spatial":
         for setting in ("kernel_size", "strides", "dilation_rate"):
