@@ -193,26 +193,6 @@ def test_the_learning_rate_scale_multiplies_the_step(server_optimizer):
         np.testing.assert_allclose(b - start, (a - start) / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("client", "server", "scaled"),
-    [
-        ("adam", "sgd", True),
-        ("sgd", "adam", True),
-        ("sgd", "sgd", False),
-        ("momentum", "sgd", False),
-    ],
-)
-def test_only_adaptive_optimizers_learn_at_a_rate_of_the_width(client, server, scaled):
-    settings = few_clients(client_optimizer=client, server_optimizer=server)
-    engine = federated.Engine(make_model(), settings)
-    state = engine.initialize()
-    wanted = engine.set_learning_rate_scale(state, 2.0 if scaled else 1.0)
-    found = engine.scale_for_width(state, 2.0)
-    assert engine.state_to_arrays(found).keys() == engine.state_to_arrays(wanted).keys()
-    for key, value in engine.state_to_arrays(wanted).items():
-        assert engine.state_to_arrays(found)[key].tobytes() == value.tobytes(), key
-
-
 def test_the_penalty_is_added_to_the_loss_and_changes_without_retracing():
     traces = []
 

@@ -352,3 +352,9 @@ def test_dry_run_describes_without_training(tmp_path):
     assert not (tmp_path / "run").exists()
     for expected in ("Data digits", "conv_1", "Traffic", "Time: about"):
         assert expected in done.stdout
+
+
+def test_a_run_that_ends_at_chance_says_so(tmp_path):
+    flags = ["--config.federated.client_learning_rate=100.0", "--config.pruning.method=none"]
+    done = train(tmp_path / "run", *flags)
+    assert "the model has learned next to nothing" in done.stderr + done.stdout

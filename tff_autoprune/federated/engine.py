@@ -358,17 +358,6 @@ class Engine:
         finalizer["learning_rate"] = np.float32(self.settings.server_learning_rate * scale)
         return state._replace(finalizer=finalizer)
 
-    def scale_for_width(self, state: State, scale: float) -> State:
-        """Returns the state with a learning rate that suits another width.
-
-        As `set_learning_rate_scale` for adaptive optimizers, to which the rule applies (Yang et
-        al., arXiv 2203.03466, is about Adam). The rate of others stays: their steps already grow
-        and shrink with the gradients.
-        """
-        return self.set_learning_rate_scale(
-            state, scale if optimizers.is_adaptive(self.settings) else 1.0
-        )
-
     def _set_client_scalar(self, state: State, name: str, value: float) -> State:
         client_work = state.client_work.copy()
         client_work[name] = np.float32(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import ml_collections
@@ -28,6 +28,8 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
+# Whoever is right in less than this share of what guessing gets wrong has learned nothing.
+_NEAR_CHANCE = 0.05
 #: Columns of metrics.csv that are bytes which were sent.
 TRAFFIC = ("download_bytes", "upload_bytes", "race_bytes", "feedback_bytes")
 
@@ -98,7 +100,7 @@ def write(
         pruned=_sizes(network),
         # The columns and keys named "accuracy" hold this metric.
         metric=engine.task.metric._asdict(),
-        accuracy=accuracy,
+        accuracy={**accuracy, "chance": engine.task.chance},
         communication={
             "download_bytes": int(total("download_bytes")),
             "upload_bytes": int(total("upload_bytes")),
@@ -158,6 +160,19 @@ def _sizes(network: surgery.Network) -> dict[str, Any]:
         "nonzero_parameters": int(sum(np.count_nonzero(w) for w in model.get_weights())),
         "filters": {name: width for name, width in widths.items() if width},
     }
+
+
+def at_chance(summary: Mapping[str, Any]) -> Optional[str]:
+    """Returns a line for a model that has learned next to nothing; None for one that has."""
+    accuracy = summary["accuracy"]
+    chance, reached = accuracy.get("chance"), accuracy["test"]
+    if chance is None or reached > chance + _NEAR_CHANCE * (1 - chance):
+        return None
+    return (
+        f"the model has learned next to nothing: accuracy {reached:.3f}, guessing has {chance:.3f};"
+        " look at the scale of the inputs (the model is fed numbers from 0 to 1) and at"
+        " federated.client_learning_rate"
+    )
 
 
 def headline(summary: dict[str, Any]) -> str:

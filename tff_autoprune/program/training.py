@@ -398,7 +398,9 @@ class Training:
             validations=self._validations,
             seconds=self._seconds(),
         )
-        self._say(summary.headline(written))
+        for line in (summary.at_chance(written), summary.headline(written)):
+            if line is not None:
+                self._say(line)
         return written
 
 

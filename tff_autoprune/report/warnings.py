@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tff_autoprune.program import summary as summary_lib
 from tff_autoprune.report import text
 from tff_autoprune.report.run_data import RunData
 
@@ -16,6 +17,9 @@ def of(run: RunData) -> list[str]:
     planned, done = run.config["federated"]["rounds"], summary.get("rounds_completed", 0)
     if done < planned:
         found.append(f"The run ended after {done} of {planned} rounds.")
+    nothing_learned = summary_lib.at_chance(summary) if summary.get("accuracy") else None
+    if nothing_learned:
+        found.append(f"{nothing_learned[0].upper()}{nothing_learned[1:]}.")
     exported = summary.get("export", {})
     quantized = exported.get("pruned_qat.full_int8") or exported.get("pruned.full_int8", {})
     float32 = exported.get("pruned.float32", {})

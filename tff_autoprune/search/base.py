@@ -92,8 +92,6 @@ class Controls:
 
     Attributes:
       penalty: Strength of the group-lasso term in the clients' loss; 0 is off.
-      learning_rate_scale: Multiplies the learning rate of adaptive optimizers (see
-        `Engine.scale_for_width`).
     """
 
     penalty: float = 0.0
