@@ -218,6 +218,23 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(run_dir, tmp_path):
     _check_killed_runs_go_on(run_dir, tmp_path, [0.3])
 
 
+def test_a_race_is_part_of_the_run(tmp_path):
+    """Its rounds are the run's; what else trained and who judged is counted; a kill repeats it."""
+    flags = ("--config.pruning.tolerance=50.0", "--config.federated.rounds=8")
+    train(tmp_path / "one", *flags)
+    metrics = pd.read_csv(tmp_path / "one" / "metrics.csv")
+    moves = pd.read_csv(tmp_path / "one" / "pruning.csv").query("action == 'move'")
+    assert list(metrics["round"]) == list(range(1, 9))
+    raced = metrics[metrics["race_bytes"] > 0]
+    assert len(moves) and moves["measured_error"].notna().all()
+    assert list(raced["round"][:3]) == [moves["round"].iloc[0] + n for n in (1, 2, 3)]
+    assert raced["parameters"].iloc[0] == moves["parameters"].iloc[0]
+    assert metrics["feedback_bytes"].sum() > 0
+    _kill_after(tmp_path / "killed", 0.3, *flags)
+    train(tmp_path / "killed", "--resume", *flags)
+    assert_same_run(tmp_path / "one", tmp_path / "killed")
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(run_dir, tmp_path):
     moments = np.random.default_rng(0).uniform(0, 0.6, 20)
