@@ -43,9 +43,11 @@ $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --config=configs/demo.py --run_dir=runs/demo --overwrite
+	$(BIN)/python scripts/train.py --config=configs/demo.py --config.pruning.method=none \
+	  --run_dir=runs/demo_dense --overwrite
 	$(BIN)/python scripts/export.py --run_dir=runs/demo
 	$(BIN)/python scripts/benchmark.py --run_dir=runs/demo
-	$(BIN)/python scripts/report.py --run_dir=runs/demo
+	$(BIN)/python scripts/report.py --run_dir=runs/demo --dense=runs/demo_dense
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
@@ -77,4 +79,4 @@ api: $(VENV)/.dev
 	$(BIN)/pdoc --docformat google -o build/api tff_autoprune android_bench
 
 clean:
-	rm -rf $(VENV) build runs/demo
+	rm -rf $(VENV) build runs/demo runs/demo_dense

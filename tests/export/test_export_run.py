@@ -117,6 +117,22 @@ def test_the_command_exports(trained_run):
     assert section["pruned"]["bytes"] < section["dense"]["bytes"]
 
 
+def test_what_is_exported_stays_if_fine_tuning_fails(trained_run):
+    def fails(model, data, calibration):
+        raise UserError("layer 'apart' cannot.")
+
+    with pytest.raises(
+        UserError, match=r"layer 'apart' cannot\. The other files have been written"
+    ):
+        export.export_run(
+            trained_run, config_lib.load_data, formats_wanted=["float16"], fine_tune=fails
+        )
+    section = trained_run.read_summary()["export"]
+    assert set(section) == {"dense.float16", "pruned.float16"}
+    for entry in section.values():
+        assert (trained_run.path / entry["path"]).stat().st_size == entry["bytes"]
+
+
 def test_a_damaged_model_file_is_named(trained_run):
     trained_run.pruned_model.write_bytes(b"PK not a model")
     with pytest.raises(UserError, match=r"^\S*pruned\.keras: expected a Keras model"):

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -72,6 +73,23 @@ def test_layers_that_tfmot_does_not_know_are_named():
     model = tf.keras.Model(image, tf.keras.layers.Flatten()(x), name="grouped")
     with pytest.raises(UserError, match=r"export\.qat_rounds: tfmot cannot quantize 'grouped'"):
         fake_quantization.fake_quantized(model, np.zeros((1, 4, 4, 8), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (tf.keras.layers.SeparableConv2D(4, 3, name="apart"), "'apart' (SeparableConv2D)"),
+        (tf.keras.layers.Lambda(lambda t: 2 * t, name="twice"), "layer 'twice' (Lambda)"),
+        (tf.keras.layers.LayerNormalization(name="norm"), "Layer norm:"),
+    ],
+)
+def test_the_layer_in_the_way_is_named(layer, expected):
+    image = tf.keras.Input((6, 6, 2))
+    x = tf.keras.layers.Conv2D(2, 3, name="first")(image)
+    x = tf.keras.layers.Flatten()(layer(x))
+    model = tf.keras.Model(image, tf.keras.layers.Dense(3)(x))
+    with pytest.raises(UserError, match=re.escape(expected)):
+        fake_quantization.fake_quantized(model, np.zeros((1, 6, 6, 2), np.float32))
 
 
 def test_private_runs_are_refused():

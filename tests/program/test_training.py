@@ -269,6 +269,9 @@ def test_ctrl_c_ends_after_the_round_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "--resume" in stderr
     rounds = _rounds(path)
+    # What there is can be exported and reported.
+    assert figures(path)["rounds_completed"] == rounds
+    assert (path / "models" / "pruned.keras").exists()
     [checkpoint] = list((path / "checkpoints").iterdir())[-1:]
     assert f"{rounds:08d}" in checkpoint.name
     assert "Traceback" not in stderr
@@ -364,10 +367,28 @@ def test_a_run_with_noise_says_what_it_promises_to_whom(tmp_path):
     assert found["validation_epsilon"] == pytest.approx(held_out)
 
 
+def test_a_finished_run_is_extended_by_more_rounds(run_dir, tmp_path):
+    path = tmp_path / "longer"
+    shutil.copytree(run_dir, path)
+    stale = figures(path)
+    (path / "summary.json").write_text(json.dumps({**stale, "export": {"of": "the old model"}}))
+    flags = ["--resume", "--config.pruning.method=paper", "--config.pruning.paper_k=1.2"]
+    train(path, *flags, "--config.federated.rounds=10")
+    summary = figures(path)
+    assert summary["rounds_completed"] == 10 and "export" not in summary
+    longer, shorter = (pd.read_csv(one / "metrics.csv") for one in (path, run_dir))
+    assert list(longer["round"]) == list(range(1, 11))
+    pd.testing.assert_frame_equal(longer[:8], shorter, check_dtype=False)
+    fewer = train(path, *flags, "--config.federated.rounds=9", check=False)
+    assert fewer.returncode == 2 and "federated.rounds is 9" in fewer.stderr
+
+
 def test_dry_run_describes_without_training(tmp_path):
-    done = train(tmp_path / "run", "--dry_run")
+    done = train(
+        tmp_path / "run", "--dry_run", "--config.aggregator.name=dp", "--config.pruning.method=none"
+    )
     assert not (tmp_path / "run").exists()
-    for expected in ("Data digits", "conv_1", "Traffic", "Time: about"):
+    for expected in ("Data digits", "conv_1", "Traffic", "Privacy: epsilon", "Time: about"):
         assert expected in done.stdout
 
 

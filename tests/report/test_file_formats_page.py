@@ -7,6 +7,7 @@ import pandas as pd
 
 from tff_autoprune.export import FORMATS
 from tff_autoprune.program import records
+from tff_autoprune.report import comparison, run_data, write
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "file_formats.md").read_text(encoding="utf-8")
 
@@ -46,6 +47,17 @@ def test_every_field_of_a_summary_is_described(exported_run):
             assert all(described_anywhere(key) for key in value)
     for name in ("data", "dense", "accuracy", "communication", "faults", "time"):
         assert all(described_anywhere(key) for key in summary[name])
+
+
+def test_sections_that_the_report_adds(exported_run):
+    write.write_report(exported_run.path)
+    summary = exported_run.read_summary()
+    assert set(summary) <= first_column("## summary.json")
+    for name in ("clients", "fleet"):
+        assert set(summary[name]) == first_column(f"### {name}")
+    runs = [run_data.load(exported_run.path)]
+    columns = comparison.table(comparison.contenders(runs), {}).reset_index().columns
+    assert set(columns) == first_column("## Comparisons")
 
 
 def test_formats_and_files_are_those_that_exist(exported_run):

@@ -124,8 +124,9 @@ def fake_quantized(model: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
         annotated = tfmot.quantization.keras.quantize_model(tf.keras.models.clone_model(model))
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"export.qat_rounds: tfmot cannot quantize {model.name!r}: {error}"
+            f"export.qat_rounds: tfmot cannot quantize {_in_the_way(model)}: {error}"
         ) from error
+    _check_same_layers(annotated, model)
     ranges = _output_ranges(annotated, model, images)
 
     def as_constant(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
@@ -138,6 +139,35 @@ def fake_quantized(model: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
     copy = tf.keras.models.clone_model(annotated, clone_function=as_constant)
     _copy_weights(model, copy)
     return copy
+
+
+def _in_the_way(model: tf.keras.Model) -> str:
+    """Returns which layer cannot be made again from its configuration, as tfmot does, in words."""
+    for layer in model.layers:
+        try:
+            tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))
+        # A layer of the user's own can raise anything.
+        except Exception:
+            return f"layer {layer.name!r} ({type(layer).__name__})"
+    return repr(model.name)
+
+
+def _check_same_layers(annotated: tf.keras.Model, model: tf.keras.Model) -> None:
+    """Checks that tfmot kept every layer that has weights.
+
+    Raises:
+      UserError: If it made others of one; names it.
+    """
+    kept = {
+        layer.layer.name if isinstance(layer, quantize_wrapper.QuantizeWrapper) else layer.name
+        for layer in annotated.layers
+    }
+    for layer in model.layers:
+        if layer.weights and layer.name not in kept:
+            raise UserError(
+                f"export.qat_rounds: tfmot makes other layers of {layer.name!r}"
+                f" ({type(layer).__name__}); a model with it cannot be fine-tuned for int8."
+            )
 
 
 def without_fake_quantization(copy: tf.keras.Model, model: tf.keras.Model) -> tf.keras.Model:

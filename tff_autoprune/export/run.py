@@ -79,7 +79,8 @@ def export_run(
 ) -> dict[str, Any]:
     """Converts, checks and describes both models of a run, in every format.
 
-    All models are converted and checked before the first file is written.
+    Both models are converted and checked before the first file is written. Fine-tuning comes last:
+    if it fails, the other files are there.
 
     Args:
       run: Where a finished training is.
@@ -99,7 +100,8 @@ def export_run(
       and speed: the run keeps it as it was before training, so its accuracies are None.
 
     Raises:
-      UserError: If a file of the run is missing, or a model cannot be converted or disagrees.
+      UserError: If a file of the run is missing, a model cannot be converted or disagrees, or
+        fine-tuning fails.
     """
     run.require("config", "summary", *(f"{name}_model" for name in MODELS))
     stored = run.read_config()
@@ -151,15 +153,9 @@ def export_run(
 
     for name in MODELS:
         export_model(name, trained[name], wanted)
-    if fine_tune is not None:
-        typical = np.asarray(data.spec.apply(tf.constant(held_out.calibration)))
-        tuned = fine_tune(trained["pruned"], data, typical)
-        export_model("pruned_qat", tuned, ["full_int8"])
-        with files.replacing(run.models / "pruned_qat.keras") as path:
-            tuned.save(path)
-    client_section = {}
+    section = _write(run, run_id, exported)
     if clients:
-        contents, client_section["client"] = client_run.make_clients(
+        contents, client_section = client_run.make_clients(
             trained,
             Settings.from_config(config),
             config["federated"]["batch_size"],
@@ -169,11 +165,27 @@ def export_run(
             held_out.labels,
         )
         for name, content in contents.items():
-            files.write_bytes(run.path / client_section["client"][name]["path"], content)
+            files.write_bytes(run.path / client_section[name]["path"], content)
+        run.update_summary(client=client_section)
+    if fine_tune is not None:
+        typical = np.asarray(data.spec.apply(tf.constant(held_out.calibration)))
+        try:
+            tuned = fine_tune(trained["pruned"], data, typical)
+            export_model("pruned_qat", tuned, ["full_int8"])
+        except UserError as error:
+            raise UserError(f"{error} The other files have been written.") from error
+        with files.replacing(run.models / "pruned_qat.keras") as path:
+            tuned.save(path)
+        section = _write(run, run_id, exported)
+    return section
+
+
+def _write(run: RunDirectory, run_id: str, exported: Sequence[_Exported]) -> dict[str, Any]:
+    """Writes checked files; returns the section of summary.json that says so."""
     for one in exported:
         files.write_bytes(run.path / one.entry["path"], one.content)
     section = {one.name: one.entry for one in exported}
-    run.update_summary(run_id=run_id, export=section, **client_section)
+    run.update_summary(run_id=run_id, export=section)
     return section
 
 

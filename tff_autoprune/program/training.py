@@ -129,7 +129,7 @@ class Training:
         summary.write_config(self._files, self._config, self._data)
         if self._round_num < self._config.federated.rounds:
             # Of a model that is about to change.
-            self._files.forget("export", "benchmark", "against_dense", "clients", "fleet")
+            self._files.forget("export", "benchmark", "client", "against_dense", "clients", "fleet")
         with files.replacing(self._files.dense_model) as path:
             self._dense.model.save(path)
         self._progress = Progress(

@@ -6,6 +6,7 @@ that judge is not in it: those only run the model forward.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 import numpy as np
@@ -54,9 +55,9 @@ def training_flops(run: RunData) -> np.ndarray:
 def memory(run: RunData, model: tf.keras.Model) -> int:
     """Estimates the bytes that a client holds at once while it trains a model.
 
-    Weights, their gradients and the optimizer's arrays, and every layer's output for one batch,
-    which the backward pass reads. Frameworks add their own, and may drop what they can compute
-    again.
+    Weights, their gradients and the optimizer's arrays, and for one batch the images and every
+    layer's output, which the backward pass reads. Frameworks add their own, and may drop what they
+    can compute again.
 
     Args:
       run: The run.
@@ -65,6 +66,8 @@ def memory(run: RunData, model: tf.keras.Model) -> int:
     settings = run.config["federated"]
     counted = cost.of(model)
     halved = settings.get("client_precision") == "bfloat16"
-    activations = int(counted.table["activation_bytes"].sum()) // (2 if halved else 1)
+    images = sum(math.prod(tensor.shape[1:]) * tensor.dtype.size for tensor in model.inputs)
+    activations = images + int(counted.table["activation_bytes"].sum())
+    activations //= 2 if halved else 1
     weights = counted.bytes * (2 + _SLOTS[settings["client_optimizer"]])
     return weights + settings["batch_size"] * activations

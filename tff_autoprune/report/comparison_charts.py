@@ -35,15 +35,17 @@ def accuracy(found: Sequence[Contender], device_fleet: Optional[fleet.Fleet]) ->
     if not data:
         return None
     costs = {"round": "round", "megabytes": "MB sent, both directions"}
-    if all("tera" in row for row in data):
-        costs["tera"] = "training of all clients, 1e12 FLOPs"
+    if all("flops" in row for row in data):
+        costs["flops"] = "training of all clients, FLOPs"
     if all("hours" in row for row in data):
         costs["hours"] = "modelled time on the fleet, hours"
     panels = [
         _panel(index, field, title, found, data)
         for index, (field, title) in enumerate(costs.items())
     ]
-    return vega.chart("accuracy_cost", _words(found), *panels)
+    # The legend is that of the first plot.
+    apart = {"scale": {"color": "independent", "strokeDash": "independent"}}
+    return vega.chart("accuracy_cost", _words(found), *panels, resolve=apart)
 
 
 def _points(run: RunData, device_fleet: Optional[fleet.Fleet]) -> list[Spec]:
@@ -56,7 +58,7 @@ def _points(run: RunData, device_fleet: Optional[fleet.Fleet]) -> list[Spec]:
     }
     spent = comparison.client_flops(run)
     if spent is not None:
-        columns["tera"] = vega.plain(spent / 1e12)
+        columns["flops"] = vega.plain(spent)
         if device_fleet is not None:
             columns["hours"] = vega.plain(np.cumsum(fleet.per_round(run, device_fleet)[0]) / 3600)
     rows = [{"run": str(run.directory.path), **row} for row in vega.rows(**columns)]
@@ -72,7 +74,7 @@ def _panel(
         "data": {"values": data},
         "mark": {"type": "line", "point": {"size": 30}},
         "encoding": {
-            "x": vega.quantity(field, title, scale={"zero": True}),
+            "x": vega.quantity(field, title, scale={"zero": True}, format="~s"),
             "y": vega.quantity("accuracy", "validation accuracy", format=".0%"),
             "detail": {"field": "run", "type": "nominal"},
             **_by_contender(found, legend=index == 0, dashes=True),

@@ -61,9 +61,11 @@ def dense_words(summary: Mapping[str, Any]) -> str:
     found = summary.get("against_dense")
     if not found:
         return ""
-    words = "more" if found["points"] > 0 else "less"
+    words = "more than" if found["points"] > 0 else "less than"
+    if abs(found["points"]) < 0.05:
+        words = "from"
     return (
-        f"{abs(found['points']):.1f} ± {found['standard_error']:.1f} points {words} than the dense"
+        f"{abs(found['points']):.1f} ± {found['standard_error']:.1f} points {words} the dense"
         f" model ({text.percent(found['dense_accuracy'])}), on the same"
         f" {text.count(found['clients'], 'client')}"
     )
@@ -73,17 +75,19 @@ def privacy_words(summary: Mapping[str, Any]) -> str:
     """Returns the differential privacy of a run; "" if it has none.
 
     Args:
-      summary: With "privacy": {"epsilon", "delta", "rounds"}.
+      summary: With "privacy": {"epsilon", "delta", "rounds", "validation_epsilon"}.
     """
     privacy = summary.get("privacy")
     if not privacy:
         return ""
     if privacy["epsilon"] is None:
         return "differential privacy: none, since there is no noise"
-    return (
+    words = (
         f"differential privacy: epsilon {privacy['epsilon']:.2f} at delta {privacy['delta']:g}"
         f" after {text.count(privacy['rounds'], 'round')}"
     )
+    held_out = privacy.get("validation_epsilon")
+    return words if held_out is None else f"{words} ({held_out:.2f} for a validation client)"
 
 
 def lines(run: RunData) -> list[str]:
@@ -199,10 +203,10 @@ def client_rows(figures: SummaryFigures) -> list[dict[str, Any]]:
             "Energy of a client in a round",
             "fleet/dense_joules_per_client_round",
             "fleet/joules_per_client_round",
-            lambda v: text.si(v, "J"),
+            lambda v: f"{v:.3g} J",
             "modelled",
         ),
-        ("All rounds", "fleet/dense_seconds", "fleet/seconds", text.seconds, "modelled"),
+        ("Time of all rounds", "fleet/dense_seconds", "fleet/seconds", text.seconds, "modelled"),
     )
     return [
         {
