@@ -15,7 +15,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
+
+from tff_autoprune import cli
 
 _MODELS = flags.DEFINE_list("models", ["cnn", "resnet"], "Networks: cnn, resnet, inception.")
 _ROUNDS = flags.DEFINE_integer("rounds", 11, "Interleaved rounds.", lower_bound=1)
@@ -48,13 +50,23 @@ def main(argv: Sequence[str]) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     settings = federated.Settings(client_optimizer="sgd")
+    built = {
+        (network, size): models.build(
+            network,
+            input_shape=_NETWORKS[network][0],
+            num_classes=_NETWORKS[network][1],
+            filters=filters,
+        )
+        for network in _MODELS.value
+        for size, filters in _NETWORKS[network][2].items()
+    }
     found: dict[str, object] = {}
     for network in _MODELS.value:
-        shape, classes, sizes = _NETWORKS[network]
+        _, classes, sizes = _NETWORKS[network]
         entry: dict[str, dict] = {}
         contenders = {}
-        for size, filters in sizes.items():
-            model = models.build(network, input_shape=shape, num_classes=classes, filters=filters)
+        for size in sizes:
+            model = built[network, size]
             content = export.convert_client(model, settings, batch_size=_BATCH)
             entry[size] = {"parameters": model.count_params(), "bytes": len(content)}
             contenders[size, "tflite"] = client_timing.tflite_step(content, classes)
@@ -79,4 +91,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)
