@@ -255,7 +255,6 @@ def test_clients_as_people_have_them(source):
     np.testing.assert_array_equal(inputs, X)
     np.testing.assert_array_equal(labels, Y)
     assert inputs.dtype == np.float32 and labels.dtype == np.int32
-    assert data.guessing_accuracy(source) == 0.6
 
 
 def test_clients_that_are_none_are_one_line():
@@ -265,14 +264,6 @@ def test_clients_that_are_none_are_one_line():
         data.as_examples({"a": _slices({"u": X, "v": Y})})
     with pytest.raises(UserError, match="client a: expected arrays of as many examples"):
         data.as_examples({"a": (X, Y[:3])})
-
-
-def test_validation_clients_are_shared_between_two_jobs():
-    loaded = data.load("digits", validation_fraction=0.4)
-    feedback, evaluation = loaded.feedback_and_evaluation(seed=3)
-    assert set(feedback).isdisjoint(evaluation)
-    assert sorted(feedback + evaluation) == sorted(loaded.validation.client_ids)
-    assert loaded.feedback_and_evaluation(seed=3) == (feedback, evaluation)
 
 
 def test_guessing_is_told_from_knowing():

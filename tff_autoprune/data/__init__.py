@@ -24,7 +24,6 @@ from tff_autoprune.data.statistics import (
     as_examples,
     client_arrays,
     client_sizes,
-    guessing_accuracy,
     is_guessing,
     statistics,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "client_sizes",
     "declared_options",
     "describe",
-    "guessing_accuracy",
     "is_guessing",
     "load",
     "names",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Optional
 
-from tff_autoprune import randomness
 from tff_autoprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,21 +160,3 @@ class FederatedData:
     validation: tff.simulation.datasets.ClientData
     test: tff.simulation.datasets.ClientData
     spec: DataSpec
-
-    def feedback_and_evaluation(self, seed: int) -> tuple[list[str], list[str]]:
-        """Shares the validation clients: those that pruning asks, and those that judge the result.
-
-        Accuracy on clients whose answers decided what was cut would be too good.
-
-        Args:
-          seed: The run's seed.
-
-        Returns:
-          Names of the clients of either half, without a client in common. A single validation
-          client is in both.
-        """
-        client_ids = sorted(self.validation.client_ids)
-        order = randomness.generator(seed, "validation").permutation(len(client_ids))
-        half = (len(client_ids) + 1) // 2
-        feedback = sorted(client_ids[i] for i in order[:half])
-        return feedback, sorted(client_ids[i] for i in order[half:]) or feedback

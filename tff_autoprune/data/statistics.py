@@ -51,24 +51,12 @@ def client_arrays(client_data: tff.simulation.datasets.ClientData, client_id: st
     return as_examples(client_data).client_arrays(client_id)
 
 
-def guessing_accuracy(client_data: tff.simulation.datasets.ClientData) -> float:
-    """Returns the accuracy of always giving the most frequent label.
-
-    Args:
-      client_data: Any `ClientData` whose labels are numbers of classes. Of many clients in a file,
-        100 are read.
-    """
-    source = as_examples(client_data)
-    labels = np.concatenate([np.ravel(source.client_labels(i)) for i in _readable(source)])
-    return float(np.bincount(labels.astype(np.int64)).max() / max(1, len(labels)))
-
-
 def is_guessing(accuracy: float, *, guessing: float, examples: float) -> bool:
     """Returns whether an accuracy is no better than that of guessing.
 
     Args:
       accuracy: Measured, in [0, 1]; NaN counts as guessing.
-      guessing: The accuracy of guessing, see `guessing_accuracy`.
+      guessing: The accuracy of guessing.
       examples: How many examples it was measured on.
     """
     deviation = (guessing * (1 - guessing) / max(1.0, examples)) ** 0.5

@@ -28,8 +28,6 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
-# Whoever is right in less than this share of what guessing gets wrong has learned nothing.
-_NEAR_CHANCE = 0.05
 #: Columns of metrics.csv that are bytes which were sent.
 TRAFFIC = ("download_bytes", "upload_bytes", "race_bytes", "feedback_bytes")
 
@@ -85,7 +83,9 @@ def write(
     accuracy = {"validation": engine.evaluate(state, datasets, question=1)["metric"]}
     # The yardstick of the simulation, which nobody would have in a deployment.
     datasets = cohort_lib.evaluation_datasets(data.test, data.test.client_ids)
-    accuracy["test"] = engine.evaluate(state, datasets, public=True)["metric"]
+    tested = engine.evaluate(state, datasets, public=True)
+    accuracy.update(test=tested["metric"], test_examples=tested["num_examples"])
+    accuracy["chance"] = engine.task.chance
     network = learner.present()
     return directory.update_summary(
         seed=config.seed,
@@ -100,7 +100,7 @@ def write(
         pruned=_sizes(network),
         # The columns and keys named "accuracy" hold this metric.
         metric=engine.task.metric._asdict(),
-        accuracy={**accuracy, "chance": engine.task.chance},
+        accuracy=accuracy,
         communication={
             "download_bytes": int(total("download_bytes")),
             "upload_bytes": int(total("upload_bytes")),
@@ -166,7 +166,9 @@ def at_chance(summary: Mapping[str, Any]) -> Optional[str]:
     """Returns a line for a model that has learned next to nothing; None for one that has."""
     accuracy = summary["accuracy"]
     chance, reached = accuracy.get("chance"), accuracy["test"]
-    if chance is None or reached > chance + _NEAR_CHANCE * (1 - chance):
+    if chance is None or not data_lib.is_guessing(
+        reached, guessing=chance, examples=accuracy["test_examples"]
+    ):
         return None
     return (
         f"the model has learned next to nothing: accuracy {reached:.3f}, guessing has {chance:.3f};"
