@@ -1,4 +1,4 @@
-"""How what clients report (loss, metric, moments, differences) is summed at the server.
+"""How what clients report (loss, metric, differences) is summed at the server.
 
     client's sums ──prepare──> ──sum over clients──> ──release──> sums that the server sees
 
