@@ -140,7 +140,7 @@ def test_a_failure_in_a_clients_graph_names_the_worker():
 def test_an_error_of_our_own_costs_no_worker(monkeypatch):
     with _serving() as address:
         runtime.start(num_clients_at_once=1, workers=[address])
-        engine = federated.Engine(make_model())
+        engine = federated.Engine(make_model(), few_clients())
         state = engine.initialize()
         with monkeypatch.context() as patch:
             patch.setattr(remote.values, "extract", None)  # TypeError: no error of gRPC's.
