@@ -330,8 +330,8 @@ class Training:
         what = ""
         if decision.structure.changes:
             removed = sum(len(ids) for ids in decision.structure.removed.values())
-            what = f" {removed} filters removed, {len(decision.structure.factorized)} layers"
-            what += f" factorized, {sizes.parameters:,} parameters left"
+            what = f" {removed} filters, {len(decision.structure.factorized)} layers factorized;"
+            what += f" {sizes.parameters:,} parameters now"
         self._say(
             f"pruning after round {round_num}: {decision.action.value}{what} ({decision.reason})"
         )
