@@ -1,4 +1,4 @@
-"""The embedded faces, 200 rounds: what the results of the README are measured with.
+"""The embedded faces, 200 rounds: what docs/results.md is measured with.
 
 Other networks: --config.model.name=resnet --config.model.normalization=group.
 """

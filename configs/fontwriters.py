@@ -1,4 +1,4 @@
-"""The embedded writers, 200 rounds: what the results of the README are measured with.
+"""The embedded writers, 200 rounds: what docs/results.md is measured with.
 
 Other networks: --config.federated.client_learning_rate=8e-3 with --config.model.name=inception, or
 with --config.model.name=resnet, --config.model.normalization=group and --config.model.group_size=4.

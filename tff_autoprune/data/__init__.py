@@ -6,14 +6,11 @@
     for client_id in digits.train.client_ids:
         images = digits.train.create_tf_dataset_for_client(client_id)
 
-Arrays, iterables and `{client: tf.data.Dataset}` come in by `data.arrays` and `data.as_examples`.
-
 `load` returns a `FederatedData`: three `tff.simulation.datasets.ClientData` (clients that train,
-clients for validation, clients for the test) whose examples are `(image float32 [h, w, c] in
-[0, 1], label int32 [])`, and the `DataSpec` that describes them. Validation and test clients never
-train. Everything random derives from the seed, whatever the number of cores or processes.
-
-Importing this package imports neither TensorFlow nor TFF; loading a data set does.
+clients for validation, clients for the test) and the `DataSpec` that describes them. Examples of
+images are `(image float32 [h, w, c] in [0, 1], label int32 [])`. Everything random derives from the
+seed. Data of your own, as arrays or as `{client: tf.data.Dataset}`, come in by `data.arrays` and
+`data.as_examples`. Importing this package imports neither TensorFlow nor TFF; loading does.
 """
 
 from __future__ import annotations

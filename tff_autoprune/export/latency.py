@@ -1,4 +1,4 @@
-"""Times models so that whatever disturbs one disturbs the others as well."""
+"""Times models in turns, so that whatever disturbs one disturbs the others as well."""
 
 from __future__ import annotations
 

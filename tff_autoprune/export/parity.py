@@ -1,4 +1,4 @@
-"""Whether an exported model still says what the Keras model says."""
+"""Compares the outputs of an exported model with those of the Keras model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts what training did to pixels, and what it left to the loss, inside the model."""
+"""Builds pixel options, and the softmax that the loss did in training, into the exported model."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ means differ. By the law of total variance, with weights w_k that sum to 1,
     variance = sum w_k (variance_k + (mean_k - mean0)^2) - (mean - mean0)^2
 
 for any mean0; the server's old mean is taken, so that no digits are lost by cancellation and a
-client that changed nothing sends zeros (which clipping and noise treat kindly). Only sums over
-clients are needed, so this works under every aggregator.
+client that changed nothing sends zeros, as clipping and noise expect. Only sums over clients are
+needed, so this works under every aggregator.
 
     client: mean_k - mean0, variance_k - variance0 + (mean_k - mean0)^2   ──weighted mean──> server
 """

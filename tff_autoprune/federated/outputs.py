@@ -1,6 +1,6 @@
 """What the numbers are that a model puts out: logits, or probabilities of some kind.
 
-Not the layers tell but the numbers: whatever the ending is made of (a Softmax layer, an activation,
+Decided by numbers, not by layers: whatever the ending is made of (a Softmax layer, an activation,
 `tf.nn.softmax`, a Lambda, a Reshape after it, a nested model), probabilities of classes sum to 1
 for any input and any weights, and those of a sigmoid stay between 0 and 1.
 """

@@ -1,7 +1,4 @@
-"""The differential privacy guarantee of a run with the "dp" aggregator.
-
-A guarantee for a client: what the server releases hardly depends on whether one client's data is
-replaced by another's.
+"""The differential privacy guarantee of a run with the "dp" aggregator: replace one client.
 
 Training clients. A round samples a fixed number of clients without replacement and releases two
 noised sums: of updates clipped to norm C, which a replaced client moves by at most 2 C, so that
@@ -10,10 +7,8 @@ whose multiplier r is over their sensitivity. Two Gaussian mechanisms on the sam
 with the multiplier ((z / 2)^-2 + r^-2)^-1/2. Rounds are composed by Renyi differential privacy
 (Mironov, arXiv 1702.07476; sampling without replacement: Wang et al., arXiv 1808.00087).
 
-Held-out clients. They are asked for reports only; every question counts in full, since the same
-clients may be asked each time.
-
-Pruning reads what was released, and nothing else: post-processing, which costs nothing.
+Held-out clients are asked for reports only. Every question counts in full, since the same clients
+may be asked each time. Pruning reads what was released, and nothing else: post-processing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Latency of a candidate on a phone, told from a profile of the dense model that was taken there.
+"""Latency of a smaller network on a phone, estimated from a profile of the dense model.
 
     python -m android_bench run --model=dense.float32.tflite --delegate=cpu --threads=1 --profile
 

@@ -1,7 +1,7 @@
-"""Answers what a pruning method asks, and counts what the answers cost.
+"""Answers what a pruning method asks, and counts the bytes that the answers cost.
 
-method ──request──> Feedback ──models──> held-out clients, drawn afresh for each decision
-method <──answer──            <──aggregates──
+method ──race──> learners train side by side ──models──> held-out clients, drawn for each decision
+method <──paired differences of accuracy, aggregated over clients──┘
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Latency of a candidate on this host, for a budget in milliseconds.
+"""Latency of a smaller network on this host, for a budget in milliseconds.
 
 Measured, so not the same twice: a run with such a budget is not reproducible to the bit.
 """

@@ -1,7 +1,8 @@
 """The round loop: federated averaging, and the pruning method between rounds.
 
-round ─> evaluate ─> decide ──no──> record ─> next round
-                       └── move ──> learner of the smaller network ─┘
+round ─> evaluate ─> record ─> decide ── no change ──────────────> next round
+                                 ├── race: the winner's rounds are recorded ─┤
+                                 └── move: learner of the smaller network ───┘
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a run asks of its clients: training operations, examples, memory.
 
-Counted from metrics.csv and the models, not measured on a device. What trials ask of the clients
-that judge is not in it: those only run the model forward.
+Counted from metrics.csv and the models, not measured on a device. What held-out clients do to
+compare models is not in it: they only run them forward.
 """
 
 from __future__ import annotations

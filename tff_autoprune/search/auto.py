@@ -1,25 +1,17 @@
-"""The network finds its size by itself: a few bold moves, each judged by an honest race.
+"""Finds the network's size in a few moves, each judged by a race; see docs/how_it_works.md.
 
     weights ──> ranking of filters and ranks ──> ladder of smaller structures
                                                         │
     smallest that loses little enough <──test── race <──┘   (the present network runs too)
 
-At a few rounds, spread over the early part of the run, the method
+A few times, early in the run, some structures and the present network train side by side for the
+next rounds, on the same clients. Then held-out clients compare them. The smallest one wins with
 
-1. ranks filters and ranks of the aggregated weights together (`structure`);
-2. lets the structures of a ladder and the present network train side by side for a few rounds, on
-   the same clients; the next rounds of the run, so nothing that the winner learns is lost;
-3. compares all of them with the present network on held-out clients, drawn afresh: points of
-   accuracy with their standard error;
-4. goes on with the smallest structure whose upper bound of what it loses fits the tolerance:
+    lasting * (lost + error) <= tolerance - spent,
 
-       lasting * (lost + error) <= tolerance - spent,
-
-   where `lasting` is the share of a race's loss that is still missing when the run ends, and books
-   `lasting * lost`, with its sign, so that noise averages out. What is lost early is learned again:
-   `lasting` is the share of the rounds that are over when the race ends.
-
-A budget replaces the test: the same moves then lead to the budget in equal ratios.
+where `lasting` is the share of a race's loss that remains when the run ends. What is lost early is
+learned again: it is the share of the rounds that are over when the race ends. `lasting * lost` is
+booked with its sign, so that noise averages out. A budget replaces the test.
 """
 
 from __future__ import annotations

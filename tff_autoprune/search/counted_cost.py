@@ -1,4 +1,4 @@
-"""What a network would cost, told from how many channels and ranks it keeps.
+"""What a network would cost, computed from how many channels and ranks it keeps.
 
 A search visits thousands of structures. Building each would take minutes; here each is a product
 of sizes: a weight shrinks with the channels of the groups on its axes, a layer's operations shrink

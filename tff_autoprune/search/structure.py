@@ -36,7 +36,7 @@ _TRADES = (0, 1, -1, 2, -2, 3, -3)
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A smaller network, told from the present one.
+    """A smaller network, described by what differs from the present one.
 
     Attributes:
       removed: Channels that go, by filter group.

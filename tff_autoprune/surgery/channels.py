@@ -2,7 +2,7 @@
 
 Every output channel of every layer that makes channels gets a number here. Rules then say which of
 them are one and the same (the two operands of an addition), and which must stay (they feed the
-model's output). What is left are classes of channels that live and die together.
+model's output). What is left are classes of channels that are kept or removed together.
 """
 
 from __future__ import annotations

@@ -1,20 +1,16 @@
 """Splits a kernel into a reading and a writing part of low rank, by truncated SVD.
 
-Seen from the right side every kernel is a tensor T [offsets, input channels, what is made of them]:
+A kernel is seen as a tensor T [offsets, input channels, the rest]:
 
     dense       T [places, c, units]               Dense c -> r, Dense r -> units
     channel     T [k1 k2, c, filters]              conv k1 x k2 c -> r, conv 1x1 r -> filters
     spatial     T [k1, c, k2 filters]              conv k1 x 1 c -> r, conv 1 x k2 r -> filters
     depthwise   [k1 k2, filters] for each of c     depthwise k1 x k2 with r filters each, conv 1x1
 
-What is minimized is the error of the layer's output on what it reads, E |x^T (T - AB)|^2, where the
-input channels at one place have the second moments G = E x x^T and different places of the window
-are taken to be uncorrelated. (Neighbouring pixels are alike; their moments would have the size of
-the window squared, which is too much to ask of clients.) With T' = G^(1/2) T = U S V^T, the best AB
-of rank r is T V_r V_r^T, so that A = T V_r and B = V_r^T need no inverse of G.
-
-Jaderberg et al. 2014 (arXiv 1405.3866) separate filters in space; Zhang et al. 2016 (1505.06798)
-minimize the error of outputs instead of the error of weights.
+Minimized is E |x^T (T - AB)|^2, with second moments G = E x x^T of the input channels at one place
+(the identity, if not given); places of the window are taken to be uncorrelated. With
+T' = G^(1/2) T = U S V^T, the best AB of rank r is T V_r V_r^T: A = T V_r, B = V_r^T, no inverse of
+G. Jaderberg et al. 2014, arXiv 1405.3866; Zhang et al. 2016, arXiv 1505.06798 (errors of outputs).
 """
 
 from __future__ import annotations

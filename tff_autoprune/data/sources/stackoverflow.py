@@ -1,4 +1,4 @@
-"""Stack Overflow: sentences of its users, from TFF's file; the next word is to be told.
+"""Stack Overflow: sentences of its users, from TFF's file; the next word is the label.
 
 The file `stackoverflow.sqlite` (342,477 users train, 38,758 are held out), and, if it lies beside,
 `stackoverflow.word_count`: a word and its count in each line, which decides the vocabulary.

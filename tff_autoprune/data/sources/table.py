@@ -1,4 +1,4 @@
-"""A user's own table, CSV or Parquet: a column names the client, one is to be learned.
+"""A user's own table, CSV or Parquet: one column names the client, one is the label.
 
 All other columns are read as numbers, and scaled to mean 0 and deviation 1 over the rows of clients
 that train.

@@ -1,4 +1,4 @@
-"""Texts: a folder of one's own, or TFF's Shakespeare; the next character is to be told.
+"""Texts: a folder of one's own, or TFF's Shakespeare; the next character is the label.
 
 S. Caldas et al., "LEAF: A Benchmark for Federated Settings", arXiv 1812.01097.
 """
