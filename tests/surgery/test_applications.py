@@ -74,7 +74,7 @@ def test_a_factorized_family():
     check_factorized("RegNetY002")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", [n for n in load().constructors() if n != "RegNetY002"])
 def test_all_others_factorized(name):
     check_factorized(name)
@@ -89,7 +89,7 @@ def interpreter_output(content, images):
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_pruned_families_convert_to_tflite(name):
     benchmark = load()
