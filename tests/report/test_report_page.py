@@ -207,6 +207,53 @@ def test_device_results_are_shown_with_their_backend(exported_run):
     assert "– – – – too few rounds" in text
 
 
+def test_files_that_train_are_shown(exported_run):
+    def add(summary):
+        summary["client"] = {
+            "dense": {
+                "path": "tflite/dense.client.tflite",
+                "bytes": 262348,
+                "loss_difference": 1e-7,
+                "weights_difference": 2e-6,
+                "step_ms": 40.0,
+                "tensorflow_step_ms": 6.0,
+            },
+            "pruned": {
+                "path": "tflite/pruned.client.tflite",
+                "bytes": 79996,
+                "loss_difference": 3e-7,
+                "weights_difference": 4e-6,
+                "step_ms": 10.0,
+                "tensorflow_step_ms": 3.0,
+            },
+            "batch_size": 20,
+            "optimizer": "momentum",
+            "step_speedup": 4.0,
+        }
+
+    assert "Training on a phone" not in rendered(exported_run).text
+    change_summary(exported_run, add)
+    outline = rendered(exported_run)
+    assert not outline.stack
+    assert "momentum, batches of 20" in outline.text
+    assert "Size of the file 262 kB 80.0 kB 30 %" in outline.text
+    assert "A training step 40.0 ms 10.0 ms 25 %" in outline.text
+    assert "The same step in TensorFlow 6.00 ms 3.00 ms 50 %" in outline.text
+    assert "Difference of the weights' changes 2.0e-06 4.0e-06" in outline.text
+    assert "draws at random" not in outline.text
+    shown = {a["data-path"]: a["value"] for tag, a in outline.tags if tag == "data"}
+    assert shown["client/pruned/step_ms"] == "10.0"
+
+    def with_dropout(summary):
+        for name in ("dense", "pruned"):
+            summary["client"][name].update(loss_difference=None, weights_difference=None)
+
+    change_summary(exported_run, with_dropout)
+    text = rendered(exported_run).text
+    assert "Difference of the weights' changes – –" in text
+    assert "draws at random in training, so its step was not compared" in text
+
+
 def test_the_command_trains_the_same_again(exported_run):
     config = run_data.load(exported_run.path).config
     words = shlex.split(repeat.command(config).replace("\\\n", " "))

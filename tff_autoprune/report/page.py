@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import jinja2
@@ -57,6 +57,8 @@ def render_run(
         latencies=_latency_rows(figures),
         latency_note=_latency_note(benchmark) if benchmark else "",
         devices=device.load(run.directory),
+        phone=run.summary.get("client"),
+        phone_rows=_phone_rows(figures),
         clients=run.summary.get("clients"),
         clients_rows=headline.client_rows(figures),
         fleet=run.summary.get("fleet"),
@@ -176,6 +178,31 @@ def _latency_note(benchmark: Mapping[str, Any]) -> str:
         f" intervals. {host['cpu']}, {text.count(host['cores'], 'core')},"
         f" {text.count(threads, 'thread')}, {host['runtime']}."
     )
+
+
+def _phone_rows(figures: SummaryFigures) -> list[dict[str, Any]]:
+    """Returns a row for each figure of the files that train; empty if there are no such files."""
+    if figures.at("client") is None:
+        return []
+    kinds: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
+        ("Size of the file", "bytes", lambda value: text.si(value, "B"), True),
+        ("A training step", "step_ms", text.milliseconds, True),
+        ("The same step in TensorFlow", "tensorflow_step_ms", text.milliseconds, True),
+        ("Difference of the weights' changes", "weights_difference", "{:.1e}".format, False),
+        ("Difference of the loss", "loss_difference", "{:.1e}".format, False),
+    )
+    rows = []
+    for label, name, formatter, shrinks in kinds:
+        dense, pruned = (f"client/{model}/{name}" for model in ("dense", "pruned"))
+        rows.append(
+            {
+                "label": label,
+                "dense": figures.show(dense, formatter),
+                "pruned": figures.show(pruned, formatter),
+                "pair": (figures.at(dense), figures.at(pruned)) if shrinks else None,
+            }
+        )
+    return rows
 
 
 def _facts(run: RunData) -> list[tuple[str, str]]:
