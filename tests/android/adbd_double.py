@@ -258,6 +258,7 @@ def _shell_v2(stream: _Stream, phone: Phone, command: str) -> None:
     for line in _lines(process.stdout.fileno(), process, phone):
         if not stream.closed.is_set():
             stream.write(struct.pack("<BI", _STDOUT, len(line)) + line)
+            phone.after_output()
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     stream.write(struct.pack("<BIB", _EXIT, 1, code & 0xFF))
 
@@ -270,6 +271,7 @@ def _shell_on_terminal(stream: _Stream, phone: Phone, command: str) -> None:
         os.close(other)
         for line in _lines(main, process, phone):
             stream.write(line)
+            phone.after_output()
     finally:
         os.close(main)
 

@@ -120,6 +120,7 @@ class Phone:
       gauge: (current_now, voltage_now) of the battery; None if hidden.
       installed: Whether the benchmark app is there.
       on_unplug: Breaks the connection.
+      after_output: Called when a host has taken a part of a command's output.
     """
 
     def __init__(self, text: PhoneText = MODERN, **behaviour: Any) -> None:
@@ -146,6 +147,7 @@ class Phone:
         self.gauge: Optional[tuple[int, int]] = None
         self.behaviour = behaviour
         self.on_unplug: Callable[[], None] = lambda: None
+        self.after_output: Callable[[], None] = lambda: None
         self.scripts: list[str] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
