@@ -230,6 +230,7 @@ def test_a_race_is_part_of_the_run(tmp_path):
     assert list(raced["round"][:3]) == [moves["round"].iloc[0] + n for n in (1, 2, 3)]
     assert raced["parameters"].iloc[0] == moves["parameters"].iloc[0]
     assert metrics["feedback_bytes"].sum() > 0
+    assert (raced["race_flops"] > 0).all()
     _kill_after(tmp_path / "killed", 0.3, *flags)
     train(tmp_path / "killed", "--resume", *flags)
     assert_same_run(tmp_path / "one", tmp_path / "killed")

@@ -189,6 +189,7 @@ def make(path: pathlib.Path, method: str = "auto", seed: int = 1) -> RunDirector
                 _DOWN: size * _CLIENTS_PER_ROUND,
                 _UP: size * _CLIENTS_PER_ROUND,
                 "race_bytes": 0,
+                "race_flops": 0,
                 "feedback_bytes": 0,
                 f"dense_{_DOWN}": dense_size * _CLIENTS_PER_ROUND,
                 f"dense_{_UP}": dense_size * _CLIENTS_PER_ROUND,

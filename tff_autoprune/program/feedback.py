@@ -34,8 +34,14 @@ class Race:
 
     def other_bytes(self, kept: Sequence[Round]) -> int:
         """Returns the bytes of training all but one of the learners."""
-        everyone = [*self.stayed, *(one for rounds in self.raced for one in rounds)]
-        return _trained_bytes(everyone) - _trained_bytes(kept)
+        return _trained_bytes(self._everyone()) - _trained_bytes(kept)
+
+    def other_flops(self, kept: Sequence[Round]) -> int:
+        """Returns the operations of the others: those of a forward pass over all examples."""
+        return _flops(self._everyone()) - _flops(kept)
+
+    def _everyone(self) -> list[Round]:
+        return [*self.stayed, *(one for rounds in self.raced for one in rounds)]
 
 
 class Feedback:
@@ -114,3 +120,7 @@ class Feedback:
 
 def _trained_bytes(rounds: Sequence[Round]) -> int:
     return sum(one.traffic.download + one.traffic.upload for one in rounds)
+
+
+def _flops(rounds: Sequence[Round]) -> int:
+    return sum(int(one.learner.network.cost.flops * one.metrics["num_examples"]) for one in rounds)

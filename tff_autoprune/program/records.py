@@ -34,6 +34,7 @@ METRICS_COLUMNS = (
     "download_bytes",
     "upload_bytes",
     "race_bytes",
+    "race_flops",
     "feedback_bytes",
     "dense_download_bytes",
     "dense_upload_bytes",

@@ -205,13 +205,13 @@ class Training:
         controls = self._method.controls(self._method_state)
         return self._rounds.run(learner, round_num, penalty=controls.penalty)
 
-    def _record(self, done: Round, *, seconds: float, other_bytes: int = 0) -> None:
+    def _record(self, done: Round, *, seconds: float, others: Sequence[int] = (0, 0)) -> None:
         """Takes a round as the run's own, evaluates if it is time, and writes its row.
 
         Args:
           done: The round.
           seconds: What it took.
-          other_bytes: Bytes of the networks that trained beside it and were not kept.
+          others: Bytes and operations of the networks that trained beside it and were not kept.
         """
         self._round_num, self._learner = done.round_num, done.learner
         if (
@@ -237,7 +237,8 @@ class Training:
             "model_bytes": network.cost.bytes,
             "download_bytes": traffic.download,
             "upload_bytes": traffic.upload,
-            "race_bytes": other_bytes,
+            "race_bytes": others[0],
+            "race_flops": others[1],
             "feedback_bytes": 0,
             "dense_download_bytes": traffic.sampled * dense_bytes,
             "dense_upload_bytes": traffic.trained * dense_bytes,
@@ -306,9 +307,9 @@ class Training:
         """Takes the rounds of one learner of a race as the run's own."""
         race = feedback.race
         kept: Sequence[Round] = race.stayed if raced is None else race.raced[raced]
-        shared = race.other_bytes(kept) // len(kept)
+        others = [count(kept) // len(kept) for count in (race.other_bytes, race.other_flops)]
         for done in kept:
-            self._record(done, seconds=seconds / len(kept), other_bytes=shared)
+            self._record(done, seconds=seconds / len(kept), others=others)
 
     def _move(self, decision: base.Decision, network: surgery.Network) -> None:
         """Changes the network without a race."""

@@ -49,7 +49,10 @@ def of(run: RunData) -> Optional[dict[str, Any]]:
 
 def training_flops(run: RunData) -> np.ndarray:
     """Returns the training operations of all clients in each round, float64 [rounds]."""
-    return TRAINING_PASSES * (run.metrics["flops"] * run.metrics["examples"]).to_numpy(float)
+    spent = run.metrics["flops"] * run.metrics["examples"]
+    if "race_flops" in run.metrics:  # What trained beside the networks that were kept.
+        spent = spent + run.metrics["race_flops"]
+    return TRAINING_PASSES * spent.to_numpy(float)
 
 
 def memory(run: RunData, model: tf.keras.Model) -> int:

@@ -238,7 +238,7 @@ def _accuracy_tile(figures: SummaryFigures) -> dict[str, Any]:
 
 
 def _traffic_tile(figures: SummaryFigures) -> dict[str, Any]:
-    sent = sum(figures.at(f"communication/{name}_bytes") or 0 for name in ("download", "upload"))
+    sent = figures.at("communication/total_bytes") or 0
     dense = figures.at("communication/dense_equivalent_bytes")
     return {
         "label": "Traffic in all",
