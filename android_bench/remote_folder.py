@@ -198,6 +198,7 @@ def private_folder(connection: DeviceConnection) -> Iterator[RemoteFolder]:
         finally:
             with _uninterrupted():
                 _remove_surely(folder)
+                session_lock.forget(folder.path)
 
 
 def _remove_surely(folder: RemoteFolder) -> None:

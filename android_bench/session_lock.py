@@ -45,16 +45,15 @@ def renewal(path: str, seconds: float) -> str:
 
 @contextlib.contextmanager
 def local_token() -> Iterator[str]:
-    """Makes a token, and holds its lock on this computer for as long as the block lasts."""
+    """Makes a token, and holds its lock on this computer for as long as the block lasts.
+
+    The file stays until `forget`: a folder that could not be removed is then known to be abandoned.
+    """
     token = secrets.token_hex(8)
-    path = _lock_file(token)
-    with open(path, "w") as file:
+    with open(_lock_file(token), "w") as file:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield token
-        finally:
-            path.unlink(missing_ok=True)
+        yield token
 
 
 def abandoned(connection: DeviceConnection, own: Optional[str] = None) -> list[str]:
@@ -86,7 +85,7 @@ def abandoned(connection: DeviceConnection, own: Optional[str] = None) -> list[s
 
 
 def forget(path: str) -> None:
-    """Removes what this computer remembers of an abandoned folder."""
+    """Removes what this computer remembers of a folder that is gone."""
     with contextlib.suppress(OSError):
         _lock_file(path.removeprefix(_PREFIX)).unlink(missing_ok=True)
 
