@@ -233,6 +233,8 @@ def _members(
     trace: Trace, partition: _Partition, weight_positions: dict[int, int]
 ) -> list[list[Member]]:
     members: list[list[Member]] = [[] for _ in partition.roots]
+    if not members:
+        return members
     for tie in trace.record.ties:
         if tie.weight is None:
             continue
