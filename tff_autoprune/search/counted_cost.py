@@ -200,7 +200,7 @@ def _factor_costs(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Returns parameters and operations of both factors, for each rank and kept channel."""
     shape = tuple(layer.kernel.shape)
-    places = 2 * flops / (2 * math.prod(shape))  # Twice: a multiply-add is two operations.
+    places = flops / math.prod(shape)  # Each counts twice: a multiply-add is two operations.
     if kind == "dense":
         return (1.0, 1.0), (places, places)
     first, second = float(shape[0]), float(math.prod(shape[1:-2]))

@@ -121,12 +121,11 @@ class Space:
         steps = {unit: self._best_step(unit, counts) for unit in units}
         found = []
         for target in targets:
-            while costs.of(counts) > target:
+            while (missing := costs.of(counts) - target) > 0:
                 options = [(step[0], unit) for unit, step in steps.items() if step]
                 if not options:
                     break
                 _, unit = min(options)
-                missing = costs.of(counts) - target
                 counts = counts.less(unit, self._enough(unit, counts, steps[unit][1], missing))
                 steps.update({other: self._best_step(other, counts) for other in near[unit]})
             close = self._closer(counts, target) if exact else counts
